@@ -1,0 +1,1 @@
+//! *Who*: identities, node keys, digests, signatures, keystore.
