@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+/// Who signed a digest. One signature has one encoding here: 65 bytes r ‖ s ‖ v, v 27 or 28, s in the lower half of the
+/// curve's order. Everything else reverts with its cause; nothing recovers to the zero address.
+library Signature {
+    /// Half of the order of secp256k1, rounded down: the largest s that is not the mirror of a smaller one.
+    uint256 private constant HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
+
+    error SignatureLength(uint256 length);
+    error SignatureHighS();
+    error SignatureV(uint8 v);
+    error SignatureInvalid();
+
+    function signer(bytes32 digest, bytes calldata signature) internal pure returns (address who) {
+        if (signature.length != 65) revert SignatureLength(signature.length);
+        bytes32 r = bytes32(signature[0:32]);
+        bytes32 s = bytes32(signature[32:64]);
+        uint8 v = uint8(signature[64]);
+        if (uint256(s) > HALF_ORDER) revert SignatureHighS();
+        if (v != 27 && v != 28) revert SignatureV(v);
+        who = ecrecover(digest, v, r, s);
+        if (who == address(0)) revert SignatureInvalid();
+    }
+}
