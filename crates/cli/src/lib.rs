@@ -1,0 +1,18 @@
+//! What the three binaries share: settings with their origins, exit codes that differ by kind, text and JSON output, logs, keys on
+//! disk, signals.
+//!
+//! Refuses to know what any of the binaries does.
+
+mod complete;
+mod exit;
+mod keys;
+mod output;
+mod run;
+mod settings;
+
+pub use complete::{Generate, generate};
+pub use exit::{Failure, Kind, Next};
+pub use keys::{IdentityFile, chance, create_identity, list_identities, open_identity, read_passphrase, write_secret};
+pub use output::Output;
+pub use run::{Common, main, terminated};
+pub use settings::{Origin, Setting, Settings};

@@ -1,0 +1,273 @@
+//! Settings: flag over environment over file over preset, each remembering where it came from.
+//!
+//! A binary declares its keys once, in a table; a key that is not in the table is an error wherever it appears, with the nearest
+//! known key in the message.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::{Failure, Kind};
+
+/// One key that a binary knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Name in the file; `WAYFARE_` and upper case make the environment's name.
+    pub key: &'static str,
+    /// The preset's value.
+    pub preset: Option<&'static str>,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// The environment variable of that name.
+    Environment(String),
+    /// A file.
+    File(PathBuf),
+    /// Built in.
+    Preset,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Preset => f.write_str("preset"),
+        }
+    }
+}
+
+/// The settings of one run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    table: &'static [Setting],
+    values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+impl Settings {
+    /// Layers presets, the file, the environment and `key=value` flags.
+    ///
+    /// # Errors
+    /// An unreadable file, a key that is not in the table, a flag that is not `key=value`.
+    pub fn load(
+        table: &'static [Setting],
+        file: Option<&Path>,
+        environment: impl Fn(&str) -> Option<String>,
+        flags: &[String],
+    ) -> Result<Self, Failure> {
+        let mut settings = Self { table, values: BTreeMap::new() };
+        for setting in table {
+            if let Some(preset) = setting.preset {
+                settings.values.insert(setting.key, (preset.to_owned(), Origin::Preset));
+            }
+        }
+        if let Some(path) = file {
+            settings.read_file(path)?;
+        }
+        for setting in table {
+            let name = variable(setting.key);
+            if let Some(value) = environment(&name) {
+                settings.values.insert(setting.key, (value, Origin::Environment(name)));
+            }
+        }
+        for flag in flags {
+            let Some((key, value)) = flag.split_once('=') else {
+                return Err(Failure::new(Kind::Usage, format!("--set {flag:?} is not of the form key=value")));
+            };
+            let key = settings.known(key, "--set")?;
+            settings.values.insert(key, (value.to_owned(), Origin::Flag));
+        }
+        Ok(settings)
+    }
+
+    /// Overrides one key from a flag of its own.
+    pub fn flag(&mut self, key: &'static str, value: Option<String>) {
+        if let Some(value) = value {
+            self.values.insert(key, (value, Origin::Flag));
+        }
+    }
+
+    /// The value of a key, if it has one.
+    #[must_use]
+    pub fn find(&self, key: &'static str) -> Option<&str> {
+        self.values.get(key).map(|(value, _)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The parsed value of a key, if it has one.
+    ///
+    /// # Errors
+    /// A value that does not parse, with its origin.
+    pub fn parse<T>(&self, key: &'static str) -> Result<Option<T>, Failure>
+    where
+        T: std::str::FromStr,
+        T::Err: std::fmt::Display,
+    {
+        let Some((value, origin)) = self.values.get(key).filter(|(value, _)| !value.is_empty()) else {
+            return Ok(None);
+        };
+        match value.parse() {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(error) => Err(Failure::new(Kind::Usage, format!("{key} = {value:?} (from {origin}): {error}"))),
+        }
+    }
+
+    /// The parsed value of a key that must be there.
+    ///
+    /// # Errors
+    /// A missing value, with the three ways to give it; or one that does not parse.
+    pub fn need<T>(&self, key: &'static str) -> Result<T, Failure>
+    where
+        T: std::str::FromStr,
+        T::Err: std::fmt::Display,
+    {
+        self.parse(key)?.ok_or_else(|| {
+            let help = self.table.iter().find(|setting| setting.key == key).map_or("", |setting| setting.help);
+            Failure::new(Kind::Usage, format!("{key} is not set ({help})"))
+                .next(format!("give --set {key}=…, or {}=…, or a line in the configuration file", variable(key)))
+        })
+    }
+
+    /// A comma-separated list; empty when the key has no value.
+    ///
+    /// # Errors
+    /// An element that does not parse.
+    pub fn list<T>(&self, key: &'static str) -> Result<Vec<T>, Failure>
+    where
+        T: std::str::FromStr,
+        T::Err: std::fmt::Display,
+    {
+        let Some(text) = self.find(key) else { return Ok(Vec::new()) };
+        let parse = |part: &str| {
+            part.trim().parse().map_err(|error| Failure::new(Kind::Usage, format!("{key}: {part:?}: {error}")))
+        };
+        text.split(',').filter(|part| !part.trim().is_empty()).map(parse).collect()
+    }
+
+    /// Every key with value and origin, in the order of the table.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, Option<(String, Origin)>, &'static str)> {
+        self.table.iter().map(|s| (s.key, self.values.get(s.key).cloned(), s.help)).collect()
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(Kind::Storage, format!("cannot read the configuration file {}: {error}", path.display()))
+        })?;
+        let parsed: toml::Table = text
+            .parse()
+            .map_err(|error| Failure::new(Kind::Usage, format!("{} is not TOML: {error}", path.display())))?;
+        for (key, value) in parsed {
+            let known = self.known(&key, &path.display().to_string())?;
+            let value = plain(&key, &value, path)?;
+            self.values.insert(known, (value, Origin::File(path.to_owned())));
+        }
+        Ok(())
+    }
+
+    fn known(&self, key: &str, place: &str) -> Result<&'static str, Failure> {
+        if let Some(setting) = self.table.iter().find(|setting| setting.key == key) {
+            return Ok(setting.key);
+        }
+        let nearest = self.table.iter().min_by_key(|setting| distance(key, setting.key));
+        let failure = Failure::new(Kind::Usage, format!("unknown setting {key:?} in {place}"));
+        Err(match nearest {
+            Some(setting) => failure.next(format!("did you mean {:?}? `config show` lists every key", setting.key)),
+            None => failure,
+        })
+    }
+}
+
+fn plain(key: &str, value: &toml::Value, path: &Path) -> Result<String, Failure> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Boolean(flag) => Ok(flag.to_string()),
+        toml::Value::Array(items) => {
+            let parts: Result<Vec<_>, _> = items.iter().map(|item| plain(key, item, path)).collect();
+            Ok(parts?.join(","))
+        }
+        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => Err(Failure::new(
+            Kind::Usage,
+            format!("{key} in {}: a text, an integer, true, false or a list of them is expected", path.display()),
+        )),
+    }
+}
+
+fn variable(key: &str) -> String {
+    format!("WAYFARE_{}", key.to_uppercase())
+}
+
+/// Edit distance, for "did you mean"; both words are short.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate().take(64) {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(left != *right);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TABLE: &[Setting] = &[
+        Setting { key: "listen", preset: Some("0.0.0.0:0"), help: "where to listen" },
+        Setting { key: "vault", preset: None, help: "address of the vault" },
+        Setting { key: "index", preset: None, help: "index servers" },
+    ];
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn flag_beats_environment_beats_file_beats_preset() {
+        let file = file("listen = \"file\"\nvault = \"file\"\nindex = [\"a\", \"b\"]");
+        let environment = |name: &str| (name == "WAYFARE_VAULT").then(|| "environment".to_owned());
+        let settings = Settings::load(TABLE, Some(file.path()), environment, &["vault=flag".into()]).unwrap();
+        assert_eq!(settings.find("vault"), Some("flag"));
+        assert_eq!(settings.find("listen"), Some("file"));
+        assert_eq!(settings.list::<String>("index").unwrap(), ["a", "b"]);
+        let settings = Settings::load(TABLE, Some(file.path()), environment, &[]).unwrap();
+        assert_eq!(settings.find("vault"), Some("environment"));
+        assert_eq!(settings.rows()[1].1.as_ref().unwrap().1, Origin::Environment("WAYFARE_VAULT".into()));
+        let settings = Settings::load(TABLE, None, |_| None, &[]).unwrap();
+        assert_eq!(settings.find("listen"), Some("0.0.0.0:0"));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_known_one() {
+        let file = file("litsen = \"x\"");
+        let failure = Settings::load(TABLE, Some(file.path()), |_| None, &[]).unwrap_err();
+        assert_eq!(failure.kind, Kind::Usage);
+        assert!(failure.to_string().contains("litsen") && failure.to_string().contains("\"listen\""), "{failure}");
+    }
+
+    #[test]
+    fn a_missing_or_broken_value_says_how_to_give_it() {
+        let settings = Settings::load(TABLE, None, |_| None, &["index=1,x".into()]).unwrap();
+        let failure = settings.need::<u16>("vault").unwrap_err().to_string();
+        assert!(failure.contains("WAYFARE_VAULT") && failure.contains("--set vault"), "{failure}");
+        assert!(settings.list::<u16>("index").unwrap_err().to_string().contains("\"x\""));
+        assert!(Settings::load(TABLE, None, |_| None, &["vault".into()]).is_err());
+    }
+}
