@@ -1,1 +1,21 @@
-//! (being built)
+//! `transport`: bytes in and out of the process.
+//!
+//! One clock, one UDP socket shared by tunnel messages and QUIC, a QUIC endpoint on that socket
+//! whose peers are named by their ed25519 node keys, and TUN devices behind one trait.
+//! It refuses to know what a session, a price or a proposal is, and it never changes routes,
+//! addresses or firewall rules: that is the work of `host`.
+
+pub mod clock;
+pub mod quic;
+pub mod socket;
+pub mod tun;
+
+pub use clock::Clock;
+pub use quic::{
+    BiStream, DialError, QuicEndpoint, QuicError, QuicIdentity, peer_node_key, quic_endpoint,
+    remote_address,
+};
+pub use socket::{
+    Batch, BindError, SharedSocket, SocketOptions, SocketStats, TunnelReceiver, canonical,
+};
+pub use tun::{ChannelTun, Tun, TunDevice, TunError, TunExt};

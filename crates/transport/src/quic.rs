@@ -1,0 +1,236 @@
+//! QUIC on the shared socket: TLS 1.3 between ed25519 node keys, and streams that gRPC can run on.
+//!
+//! A peer is its node key: the dialer names the key it wants and refuses every other; there are
+//! no certificate authorities, no names, no session resumption and no 0-RTT. Who a node key
+//! belongs to is for others to find out.
+
+mod error;
+mod identity;
+mod stream;
+mod verify;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{Connection, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use rustls::{client::Resumption, version::TLS13};
+
+pub use error::{DialError, QuicError};
+pub use identity::QuicIdentity;
+pub use stream::BiStream;
+
+use crate::socket::{SharedSocket, canonical};
+use verify::{AnyNode, ExactNode};
+
+/// The application protocol, negotiated by ALPN. The number changes when peers could not talk.
+pub const ALPN: &[u8] = b"wayfare/1";
+
+/// Keeps NAT mappings alive: the shortest UDP timeouts seen in home routers are about 30 s, and
+/// this allows for two lost packets before that.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Three keep-alives: the peer is gone.
+const IDLE_MS: u32 = 30_000;
+/// Lets the first packet be lost three times (QUIC repeats it after 1, 3 and 7 s).
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams one peer may have open; gRPC multiplexes its calls over a single one.
+const BIDI_STREAMS: u32 = 32;
+const UNI_STREAMS: u32 = 4;
+/// What one peer can make us hold in stream data, per stream and altogether.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// What one peer can make us hold in unread QUIC datagrams, and we in unsent ones.
+const DATAGRAM_BUFFER: usize = 1 << 20;
+/// Handshakes waiting to be accepted, and what they may buffer altogether.
+const WAITING_HANDSHAKES: usize = 256;
+const HANDSHAKE_BUFFERS: u64 = 4 << 20;
+/// The name TLS wants; never sent, since SNI is off, and never compared.
+const NO_NAME: &str = "node";
+
+/// A QUIC endpoint that both serves and dials. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct QuicEndpoint {
+    endpoint: quinn::Endpoint,
+    identity: QuicIdentity,
+    transport: Arc<TransportConfig>,
+}
+
+/// Puts a QUIC endpoint on `socket`, serving and dialing as `identity`.
+///
+/// # Errors
+/// Another endpoint is already on that socket, or TLS refused the configuration.
+pub fn quic_endpoint(
+    socket: &SharedSocket,
+    identity: &QuicIdentity,
+) -> Result<QuicEndpoint, QuicError> {
+    let side = socket.quic_side().ok_or(QuicError::AlreadyOnThisSocket)?;
+    let transport = Arc::new(transport_config());
+    let mut config = EndpointConfig::default();
+    // The fixed bit is how QUIC is told from tunnel messages, see `socket::classify`.
+    config.grease_quic_bit(false);
+    let server = server_config(identity, &transport)?;
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(
+        config,
+        Some(server),
+        side,
+        Arc::new(TokioRuntime),
+    )
+    .map_err(QuicError::Socket)?;
+    Ok(QuicEndpoint {
+        endpoint,
+        identity: identity.clone(),
+        transport,
+    })
+}
+
+impl QuicEndpoint {
+    /// Connects to the node at `addr` and makes sure that it holds the ed25519 key `node_key`.
+    ///
+    /// # Errors
+    /// [`DialError`] tells a wrong node from an unreachable one. Gives up after 10 s.
+    pub async fn dial(
+        &self,
+        addr: SocketAddr,
+        node_key: [u8; 32],
+    ) -> Result<Connection, DialError> {
+        self.dial_within(addr, node_key, DIAL_TIMEOUT).await
+    }
+
+    /// As [`dial`](Self::dial), with a time limit of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`dial`](Self::dial).
+    pub async fn dial_within(
+        &self,
+        addr: SocketAddr,
+        node_key: [u8; 32],
+        limit: Duration,
+    ) -> Result<Connection, DialError> {
+        let addr = canonical(addr);
+        let presented = Arc::new(OnceLock::new());
+        let config = self
+            .client_config(node_key, &presented)
+            .map_err(DialError::Setup)?;
+        let connecting = self
+            .endpoint
+            .connect_with(config, addr, NO_NAME)
+            .map_err(|cause| DialError::connect(addr, cause))?;
+        match tokio::time::timeout(limit, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(cause)) => Err(DialError::handshake(addr, node_key, presented.get(), cause)),
+            Err(_) => Err(DialError::TimedOut { addr, after: limit }),
+        }
+    }
+
+    /// The next peer that wants to talk, or `None` once the endpoint is closed.
+    ///
+    /// Await the result in a task of its own: a slow handshake must not keep others waiting.
+    pub async fn accept(&self) -> Option<quinn::Incoming> {
+        self.endpoint.accept().await
+    }
+
+    /// Our own node key.
+    #[must_use]
+    pub fn node_key(&self) -> [u8; 32] {
+        self.identity.node_key()
+    }
+
+    /// The endpoint itself, for the door that punches holes with it.
+    #[must_use]
+    pub fn quinn(&self) -> &quinn::Endpoint {
+        &self.endpoint
+    }
+
+    /// Closes all connections and waits, at most a few round trips, until the peers were told.
+    pub async fn close(&self) {
+        self.endpoint.close(VarInt::from_u32(0), b"bye");
+        // Closing connections linger for three timeouts of the last known round trip; do not
+        // wait longer than a person stopping the program would.
+        let _ = tokio::time::timeout(Duration::from_secs(3), self.endpoint.wait_idle()).await;
+    }
+
+    fn client_config(
+        &self,
+        expected: [u8; 32],
+        presented: &Arc<OnceLock<Option<[u8; 32]>>>,
+    ) -> Result<quinn::ClientConfig, rustls::Error> {
+        let provider = identity::provider();
+        let verifier = ExactNode::new(expected, Arc::clone(presented), &provider);
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(self.identity.certificate());
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.enable_sni = false;
+        // A resumed session would not show its certificate again.
+        tls.resumption = Resumption::disabled();
+        let tls = QuicClientConfig::try_from(tls).map_err(no_initial_suite)?;
+        let mut config = quinn::ClientConfig::new(Arc::new(tls));
+        config.transport_config(Arc::clone(&self.transport));
+        Ok(config)
+    }
+}
+
+/// The node key the peer of `connection` proved to hold, if it showed one.
+///
+/// A dialed peer always did. One that dialed us did if it runs this software; it chose the key
+/// itself, so check it against what you know before you trust it with anything.
+#[must_use]
+pub fn peer_node_key(connection: &Connection) -> Option<[u8; 32]> {
+    let identity = connection.peer_identity()?;
+    let chain = identity
+        .downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>()
+        .ok()?;
+    verify::node_key_of(chain.first()?)
+}
+
+/// Where the peer of `connection` is now; an IPv4 peer of a dual-stack socket by its IPv4 address.
+#[must_use]
+pub fn remote_address(connection: &Connection) -> SocketAddr {
+    canonical(connection.remote_address())
+}
+
+fn server_config(
+    identity: &QuicIdentity,
+    transport: &Arc<TransportConfig>,
+) -> Result<quinn::ServerConfig, QuicError> {
+    let provider = identity::provider();
+    let verifier = AnyNode::new(&provider);
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(identity.certificate());
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.send_tls13_tickets = 0;
+    let tls = QuicServerConfig::try_from(tls).map_err(no_initial_suite)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    config.transport_config(Arc::clone(transport));
+    config.max_incoming(WAITING_HANDSHAKES);
+    config.incoming_buffer_size_total(HANDSHAKE_BUFFERS);
+    Ok(config)
+}
+
+fn transport_config() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
+        .max_concurrent_bidi_streams(VarInt::from_u32(BIDI_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(u64::from(CONNECTION_WINDOW))
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER);
+    config
+}
+
+/// QUIC encrypts its first packets with AES-128-GCM, which the provider must therefore offer.
+fn no_initial_suite(cause: quinn::crypto::rustls::NoInitialCipherSuite) -> rustls::Error {
+    rustls::Error::General(cause.to_string())
+}
+
+#[cfg(test)]
+mod tests;
