@@ -34,6 +34,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_MS: u32 = 30_000;
 /// Lets the first packet be lost three times (QUIC repeats it after 1, 3 and 7 s).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long stopping may take; peers that miss the message notice by their idle timeout.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Streams one peer may have open; gRPC multiplexes its calls over a single one.
 const BIDI_STREAMS: u32 = 32;
 const UNI_STREAMS: u32 = 4;
@@ -142,12 +144,12 @@ impl QuicEndpoint {
         &self.endpoint
     }
 
-    /// Closes all connections and waits, at most a few round trips, until the peers were told.
+    /// Closes all connections and waits, for at most a second, until the peers have been told.
     pub async fn close(&self) {
         self.endpoint.close(VarInt::from_u32(0), b"bye");
-        // Closing connections linger for three timeouts of the last known round trip; do not
-        // wait longer than a person stopping the program would.
-        let _ = tokio::time::timeout(Duration::from_secs(3), self.endpoint.wait_idle()).await;
+        // A closing connection lingers for three probe timeouts, to repeat itself if the message
+        // was lost. That is below a second on most paths, and 3 s for an unanswered dial.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
     }
 
     fn client_config(

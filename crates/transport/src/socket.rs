@@ -276,3 +276,6 @@ fn size_buffers(socket: &Socket, bytes: usize) {
         "UDP buffers"
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,70 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::future::poll_fn;
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn one(queue: &Queue) -> bool {
+        let from = SocketAddr::from(([10, 0, 0, 1], 1));
+        let run = Run {
+            from,
+            len: 4,
+            stride: 4,
+            ecn: None,
+            local_ip: None,
+        };
+        queue.push(run, b"wave")
+    }
+
+    #[tokio::test]
+    async fn a_broken_socket_is_reported_after_what_it_still_delivered() {
+        let queue = Queue::new(Limits {
+            bytes: 100,
+            runs: 10,
+        });
+        assert!(!one(&queue), "nobody listens yet");
+        assert!(queue.open());
+        assert!(!queue.open(), "a second listener is refused");
+        assert!(one(&queue));
+        queue.break_off(io::ErrorKind::NetworkDown);
+        let mut batch = Batch::new();
+        assert_eq!(
+            poll_fn(|cx| queue.poll_swap(cx, &mut batch)).await.unwrap(),
+            1
+        );
+        for _ in 0..2 {
+            let error = poll_fn(|cx| queue.poll_swap(cx, &mut batch))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NetworkDown);
+        }
+        assert!(batch.is_empty());
+    }
+
+    #[tokio::test]
+    async fn breaking_wakes_a_waiting_consumer() {
+        let queue = std::sync::Arc::new(Queue::new(Limits {
+            bytes: 100,
+            runs: 10,
+        }));
+        queue.open();
+        let waiting = tokio::spawn({
+            let queue = std::sync::Arc::clone(&queue);
+            async move { poll_fn(|cx| queue.poll_swap(cx, &mut Batch::new())).await }
+        });
+        while queue.lock().waker.is_none() {
+            tokio::task::yield_now().await;
+        }
+        queue.break_off(io::ErrorKind::BrokenPipe);
+        assert_eq!(
+            waiting.await.unwrap().unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
+    }
+}
