@@ -1,0 +1,216 @@
+//! One pair of transport keys: seals and opens packets, counts, and knows when it has become too old.
+//! It refuses to reuse a counter, to go past the message limit, and to accept a counter twice.
+
+use std::time::Instant;
+
+use aws_lc_rs::aead::{Aad, LessSafeKey};
+
+use crate::message::{OVERHEAD, TAG, TRANSPORT_HEADER, write_transport_header};
+use crate::noise::nonce;
+use crate::replay::ReplayWindow;
+use crate::timers::{REJECT_AFTER_TIME, elapsed};
+
+/// A new handshake is due after this many messages under one key (WireGuard paper, section 6.1).
+pub(crate) const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
+/// No message at or beyond this counter is sent or accepted: 2^64 − 2^13 − 1, so that the counter plus the replay
+/// window (2^13) never wraps.
+pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+
+/// Padding rounds a packet up to a multiple of this.
+const PADDING: usize = 16;
+const ZEROES: [u8; PADDING] = [0; PADDING];
+
+/// Who started the handshake these keys come from. Only the initiator renews them by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Initiator,
+    Responder,
+}
+
+/// Two AEAD contexts (about 0.6 KiB each, inside AWS-LC), the replay window (1 KiB), and bookkeeping.
+pub(crate) struct Keypair {
+    pub(crate) role: Role,
+    pub(crate) local_index: u32,
+    remote_index: u32,
+    send: LessSafeKey,
+    receive: LessSafeKey,
+    pub(crate) next_counter: u64,
+    replay: ReplayWindow,
+    pub(crate) born: Instant,
+    /// An initiator asks for new keys once when data still arrives close to the end.
+    pub(crate) asked_late: bool,
+}
+
+/// Why a transport message was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unopened {
+    Expired,
+    Replayed,
+    Forged,
+}
+
+impl Keypair {
+    pub(crate) fn new(
+        role: Role,
+        local_index: u32,
+        remote_index: u32,
+        send: LessSafeKey,
+        receive: LessSafeKey,
+        born: Instant,
+    ) -> Self {
+        let replay = ReplayWindow::new();
+        Self {
+            role,
+            local_index,
+            remote_index,
+            send,
+            receive,
+            next_counter: 0,
+            replay,
+            born,
+            asked_late: false,
+        }
+    }
+
+    /// Whether these keys may still be used at all.
+    pub(crate) fn is_alive(&self, now: Instant) -> bool {
+        elapsed(self.born, now) < REJECT_AFTER_TIME
+    }
+
+    /// Whether these keys may still seal.
+    pub(crate) fn can_send(&self, now: Instant) -> bool {
+        self.is_alive(now) && self.next_counter < REJECT_AFTER_MESSAGES
+    }
+
+    /// Seals `packet` and `padding` zero bytes straight into `into`, which holds [`OVERHEAD`] more than both.
+    /// `None` when the counter is used up; the caller has checked [`Self::can_send`].
+    pub(crate) fn seal(&mut self, packet: &[u8], padding: usize, into: &mut [u8]) -> Option<usize> {
+        if self.next_counter >= REJECT_AFTER_MESSAGES {
+            return None;
+        }
+        let counter = self.next_counter;
+        // INVARIANT: the counter moves before the key is used, so no failure can repeat a nonce.
+        self.next_counter += 1;
+        let len = packet.len() + padding + OVERHEAD;
+        let (header, body) = into.get_mut(..len)?.split_at_mut(TRANSPORT_HEADER);
+        write_transport_header(header, self.remote_index, counter);
+        let (ciphertext, rest) = body.split_at_mut(packet.len());
+        debug_assert_eq!(
+            rest.len(),
+            padding + TAG,
+            "what follows the packet is padding and tag"
+        );
+        self.send
+            .seal_out_of_place_scatter(
+                nonce(counter),
+                Aad::empty(),
+                packet,
+                ciphertext,
+                &ZEROES[..padding],
+                rest,
+            )
+            .ok()?;
+        Some(len)
+    }
+
+    /// Opens `sealed` in place: the plaintext (padded) and whether this is the newest counter so far.
+    pub(crate) fn open<'a>(
+        &mut self,
+        counter: u64,
+        sealed: &'a mut [u8],
+        now: Instant,
+    ) -> Result<(&'a mut [u8], bool), Unopened> {
+        if !self.is_alive(now) || counter >= REJECT_AFTER_MESSAGES {
+            return Err(Unopened::Expired);
+        }
+        if !self.replay.would_accept(counter) {
+            return Err(Unopened::Replayed);
+        }
+        let plain = self
+            .receive
+            .open_in_place(nonce(counter), Aad::empty(), sealed)
+            .map_err(|_| Unopened::Forged)?;
+        let is_newest = self.replay.accept(counter).ok_or(Unopened::Replayed)?;
+        Ok((plain, is_newest))
+    }
+}
+
+/// Zero bytes to add so that the length is a multiple of 16, without growing a packet beyond the MTU. A packet that is
+/// already longer than the MTU (it will be cut by a lower layer) is padded as its last piece would be.
+pub(crate) fn padding_for(len: usize, mtu: usize) -> usize {
+    let last = if len > mtu { len % mtu.max(1) } else { len };
+    last.next_multiple_of(PADDING).min(mtu.max(last)) - last
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::noise::aead;
+    use crate::tests::instant;
+
+    fn pair() -> (Keypair, Keypair) {
+        let born = instant();
+        let a = Keypair::new(Role::Initiator, 1, 2, aead(&[1; 32]), aead(&[2; 32]), born);
+        let b = Keypair::new(Role::Responder, 2, 1, aead(&[2; 32]), aead(&[1; 32]), born);
+        (a, b)
+    }
+
+    #[test]
+    fn every_length_and_padding_opens_to_itself() {
+        let (mut a, mut b) = pair();
+        for len in (0..200).chain([1_279, 1_280, 1_419, 1_420, 65_000]) {
+            let packet: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            for padding in 0..PADDING {
+                let mut wire = vec![0xff; len + padding + OVERHEAD];
+                assert_eq!(a.seal(&packet, padding, &mut wire), Some(wire.len()));
+                let counter = crate::message::counter_of(&wire);
+                let (plain, newest) = b
+                    .open(counter, &mut wire[TRANSPORT_HEADER..], b.born)
+                    .unwrap();
+                assert!(newest);
+                assert_eq!(plain[..len], packet);
+                assert_eq!(plain[len..], ZEROES[..padding]);
+            }
+        }
+    }
+
+    #[test]
+    fn padding_fills_sixteen_but_never_the_mtu() {
+        let check = |len: usize, mtu: usize, expect: usize| {
+            assert_eq!(padding_for(len, mtu), expect, "{len} {mtu}")
+        };
+        check(0, 1_420, 0);
+        check(1, 1_420, 15);
+        check(16, 1_420, 0);
+        check(1_409, 1_420, 11);
+        check(1_408, 1_420, 0);
+        check(1_420, 1_420, 0);
+        check(1_421, 1_420, 15);
+        check(2_839, 1_420, 1);
+        check(5, 0, 0);
+    }
+
+    #[test]
+    fn a_short_buffer_burns_a_counter_rather_than_repeating_one() {
+        let (mut a, _) = pair();
+        assert_eq!(a.seal(&[0; 20], 12, &mut [0; 63]), None);
+        assert_eq!(a.next_counter, 1);
+    }
+
+    #[test]
+    fn keys_die_at_180_seconds() {
+        let (a, mut b) = pair();
+        let last = a.born + REJECT_AFTER_TIME - Duration::from_nanos(1);
+        assert!(a.can_send(last));
+        assert!(!a.can_send(a.born + REJECT_AFTER_TIME));
+        assert_eq!(
+            b.open(0, &mut [0; 16], b.born + REJECT_AFTER_TIME)
+                .unwrap_err(),
+            Unopened::Expired
+        );
+    }
+}
