@@ -6,6 +6,7 @@ mod faults;
 mod handshakes;
 mod hostile;
 mod keys;
+mod peers;
 mod timing;
 
 use std::net::{IpAddr, SocketAddr};

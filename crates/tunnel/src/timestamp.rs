@@ -73,18 +73,11 @@ impl WallClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "an Instant cannot be made otherwise; only differences are used"
-    )]
-    fn anchor() -> Instant {
-        Instant::now()
-    }
+    use crate::tests::instant;
 
     #[test]
     fn the_unix_epoch_is_ten_past_two_to_the_62() {
-        let clock = WallClock::new(SystemTime::UNIX_EPOCH, anchor());
+        let clock = WallClock::new(SystemTime::UNIX_EPOCH, instant());
         assert_eq!(
             clock.stamp(clock.at, None).0,
             [0x40, 0, 0, 0, 0, 0, 0, 0x0a, 0, 0, 0, 0]
@@ -100,7 +93,7 @@ mod tests {
     fn stamps_of_one_instant_still_increase() {
         let clock = WallClock::new(
             SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
-            anchor(),
+            instant(),
         );
         let mut last = clock.stamp(clock.at, None);
         for _ in 0..200 {

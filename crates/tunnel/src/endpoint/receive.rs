@@ -81,10 +81,19 @@ impl Endpoint {
         if ask_late && place != Place::Previous {
             self.rekey(id, now);
         }
-        let Some(packet) = packet else {
-            return Ok(Received::Keepalive { peer: id });
-        };
-        let packet = packet.map_err(|_| DropReason::NotIp)?;
+        match packet {
+            None => Ok(Received::Keepalive { peer: id }),
+            Some(Ok(packet)) => self.accept_inner(id, packet),
+            Some(Err(_)) => Err(DropReason::NotIp),
+        }
+    }
+
+    /// The source of an inner packet must be an address that is its sender's and nobody else's.
+    fn accept_inner<'a>(
+        &mut self,
+        id: PeerId,
+        packet: IpPacket<'a>,
+    ) -> Result<Received<'a>, DropReason> {
         if self.routes.owner_of(packet.source()) != Some(id) {
             return Err(DropReason::SpoofedSource);
         }
