@@ -41,7 +41,10 @@ impl Agreement {
     /// The EIP-712 domain of every message that belongs to this agreement.
     #[must_use]
     pub fn domain(&self) -> Domain {
-        Domain { chain_id: self.chain_id, verifying_contract: self.vault }
+        Domain {
+            chain_id: self.chain_id,
+            verifying_contract: self.vault,
+        }
     }
 
     /// What both sides sign.
@@ -90,7 +93,9 @@ impl SignedAgreement {
     /// [`SignatureError`] of the first that fails.
     pub fn verify(&self) -> Result<(), SignatureError> {
         let digest = self.agreement.digest();
-        self.consumer_signature.verify(digest, self.agreement.consumer)?;
-        self.provider_signature.verify(digest, self.agreement.provider)
+        self.consumer_signature
+            .verify(digest, self.agreement.consumer)?;
+        self.provider_signature
+            .verify(digest, self.agreement.provider)
     }
 }

@@ -90,6 +90,21 @@ impl Amount {
         // The product does not fit 256 bits: divide first, which rounds down by at most `numerator` units.
         Self((self.0 / denominator).saturating_mul(U256::from(numerator)))
     }
+
+    /// `self · numerator / denominator`, rounded up; saturates at [`Amount::MAX`].
+    #[must_use]
+    pub fn mul_div_up(self, numerator: u128, denominator: u128) -> Self {
+        let down = self.mul_div_down(numerator, denominator);
+        let back = down
+            .0
+            .widening_mul::<256, 4, 512, 8>(U256::from(denominator));
+        let product = self.0.widening_mul::<256, 4, 512, 8>(U256::from(numerator));
+        if back < product {
+            down.saturating_add(Self(U256::from(1)))
+        } else {
+            down
+        }
+    }
 }
 
 fn split(product: &wayfare_identity::U512) -> (U256, U256) {
@@ -158,8 +173,12 @@ impl Price {
     /// `hours · per_hour + GiB · per_gib`, each part rounded down, then added.
     #[must_use]
     pub fn cost_rounded_down(&self, usage: &Usage) -> Amount {
-        let time = self.per_hour.mul_div_down(usage.time.as_millis(), 3_600_000);
-        let traffic = self.per_gib.mul_div_down(u128::from(usage.bytes()), u128::from(GIB));
+        let time = self
+            .per_hour
+            .mul_div_down(usage.time.as_millis(), 3_600_000);
+        let traffic = self
+            .per_gib
+            .mul_div_down(u128::from(usage.bytes()), u128::from(GIB));
         time.saturating_add(traffic)
     }
 }
@@ -190,16 +209,54 @@ mod tests {
 
     #[test]
     fn each_part_of_a_price_is_rounded_down_before_they_are_added() {
-        let price = Price { per_hour: Amount::from_units(3_600_001), per_gib: Amount::from_units(3) };
-        let usage = Usage { up: GIB / 2, down: 0, time: Duration::from_secs(1) };
-        assert_eq!(price.cost_rounded_down(&usage), Amount::from_units(1_000 + 1));
+        let price = Price {
+            per_hour: Amount::from_units(3_600_001),
+            per_gib: Amount::from_units(3),
+        };
+        let usage = Usage {
+            up: GIB / 2,
+            down: 0,
+            time: Duration::from_secs(1),
+        };
+        assert_eq!(
+            price.cost_rounded_down(&usage),
+            Amount::from_units(1_000 + 1)
+        );
     }
 
     #[test]
     fn extremes_do_not_overflow() {
-        let price = Price { per_hour: Amount::MAX, per_gib: Amount::MAX };
-        let usage = Usage { up: u64::MAX, down: u64::MAX, time: Duration::MAX };
+        let price = Price {
+            per_hour: Amount::MAX,
+            per_gib: Amount::MAX,
+        };
+        let usage = Usage {
+            up: u64::MAX,
+            down: u64::MAX,
+            time: Duration::MAX,
+        };
         assert_eq!(price.cost_rounded_down(&usage), Amount::MAX);
+    }
+
+    #[test]
+    fn a_share_is_rounded_as_its_name_says() {
+        for (units, down, up) in [
+            (0, 0, 0),
+            (1, 0, 1),
+            (99, 0, 1),
+            (100, 1, 1),
+            (101, 1, 2),
+            (250, 2, 3),
+        ] {
+            let amount = Amount::from_units(units);
+            assert_eq!(
+                amount.mul_div_down(1, 100),
+                Amount::from_units(down),
+                "{units}"
+            );
+            assert_eq!(amount.mul_div_up(1, 100), Amount::from_units(up), "{units}");
+        }
+        assert_eq!(Amount::MAX.mul_div_up(2, 1), Amount::MAX);
     }
 
     #[test]
@@ -207,6 +264,12 @@ mod tests {
         for text in ["", "-1", "+1", "1.5", "0x10", " 1", "1e3", &"9".repeat(80)] {
             assert!(text.parse::<Amount>().is_err(), "{text:?}");
         }
-        assert_eq!("123456789012345678901".parse::<Amount>().unwrap().to_string(), "123456789012345678901");
+        assert_eq!(
+            "123456789012345678901"
+                .parse::<Amount>()
+                .unwrap()
+                .to_string(),
+            "123456789012345678901"
+        );
     }
 }

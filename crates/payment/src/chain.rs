@@ -103,10 +103,18 @@ pub trait Chain: Debug + Send + Sync {
     fn hermes(&self, hermes: Address) -> PortFuture<'_, Result<HermesAccount, ChainError>>;
 
     /// Reads a consumer's account.
-    fn consumer(&self, consumer: Address, hermes: Address) -> PortFuture<'_, Result<ConsumerAccount, ChainError>>;
+    fn consumer(
+        &self,
+        consumer: Address,
+        hermes: Address,
+    ) -> PortFuture<'_, Result<ConsumerAccount, ChainError>>;
 
     /// Reads a provider's account.
-    fn provider(&self, provider: Address, hermes: Address) -> PortFuture<'_, Result<ProviderAccount, ChainError>>;
+    fn provider(
+        &self,
+        provider: Address,
+        hermes: Address,
+    ) -> PortFuture<'_, Result<ProviderAccount, ChainError>>;
 
     /// Derives the channel of a consumer; pure, no trust in any server.
     fn consumer_channel(&self, consumer: Address, hermes: Address) -> ChannelId;
@@ -115,5 +123,9 @@ pub trait Chain: Debug + Send + Sync {
     fn settle(&self, order: SettleOrder) -> PortFuture<'_, Result<Settled, ChainError>>;
 
     /// Collects a consumer's promise for the Hermes.
-    fn collect(&self, consumer: Address, order: SettleOrder) -> PortFuture<'_, Result<Settled, ChainError>>;
+    fn collect(
+        &self,
+        consumer: Address,
+        order: SettleOrder,
+    ) -> PortFuture<'_, Result<Settled, ChainError>>;
 }

@@ -3,7 +3,9 @@
 //! `keccak256(u256 chainId ‖ promiseHash ‖ u256 agreementId ‖ u256 agreementTotal ‖ provider20 [‖ hermesId20])`.
 
 use serde::{Deserialize, Serialize};
-use wayfare_identity::{Address, B256, SignError, Signature, SignatureError, Signer, U256, keccak256};
+use wayfare_identity::{
+    Address, B256, SignError, Signature, SignatureError, Signer, U256, keccak256,
+};
 
 use crate::{AgreementId, Amount, SignedPromise};
 
@@ -87,7 +89,14 @@ impl Exchange {
         }
         .digest();
         let signature = signer.sign_digest(digest)?;
-        Ok(Self { promise, agreement, agreement_total, provider, hermes, signature })
+        Ok(Self {
+            promise,
+            agreement,
+            agreement_total,
+            provider,
+            hermes,
+            signature,
+        })
     }
 
     /// What the consumer signed beside the promise.

@@ -83,7 +83,12 @@ pub struct Batch(pub Vec<Entry>);
 impl Batch {
     /// Adds an unconditional write.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: Vec<u8>) {
-        self.0.push(Entry { table, key: key.into(), value: Some(value), expect: Expect::Anything });
+        self.0.push(Entry {
+            table,
+            key: key.into(),
+            value: Some(value),
+            expect: Expect::Anything,
+        });
     }
 }
 
@@ -105,7 +110,9 @@ pub enum LedgerError {
     #[error("the ledger is damaged: {0}")]
     Corrupt(String),
     /// The ledger was written by a newer release.
-    #[error("the ledger has schema version {found}, this release knows up to {known}: use a newer release")]
+    #[error(
+        "the ledger has schema version {found}, this release knows up to {known}: use a newer release"
+    )]
     Newer {
         /// In the ledger.
         found: u32,
@@ -126,7 +133,11 @@ pub trait Ledger: Debug + Send + Sync {
     fn commit(&self, batch: Batch) -> PortFuture<'_, Result<(), LedgerError>>;
 
     /// Reads one record.
-    fn read<'a>(&'a self, table: Table, key: &'a [u8]) -> PortFuture<'a, Result<Option<Vec<u8>>, LedgerError>>;
+    fn read<'a>(
+        &'a self,
+        table: Table,
+        key: &'a [u8],
+    ) -> PortFuture<'a, Result<Option<Vec<u8>>, LedgerError>>;
 
     /// Reads up to `limit` records of a table in key order, strictly after `after`.
     fn scan<'a>(

@@ -4,7 +4,9 @@
 //! `hashlock = keccak256(R)`; whoever knows `R` can cash the promise.
 
 use serde::{Deserialize, Serialize};
-use wayfare_identity::{Address, B256, SignError, Signature, SignatureError, Signer, U256, keccak256};
+use wayfare_identity::{
+    Address, B256, SignError, Signature, SignatureError, Signer, U256, keccak256,
+};
 
 use crate::{Amount, ChannelId};
 
@@ -23,7 +25,15 @@ impl Preimage {
     pub fn derive(secret: &B256, agreement: U256, total: Amount) -> Self {
         let agreement = agreement.to_be_bytes::<32>();
         let total = total.units().to_be_bytes::<32>();
-        Self(keccak256([b"wayfare preimage".as_slice(), secret.as_slice(), &agreement, &total].concat()))
+        Self(keccak256(
+            [
+                b"wayfare preimage".as_slice(),
+                secret.as_slice(),
+                &agreement,
+                &total,
+            ]
+            .concat(),
+        ))
     }
 
     /// The lock that this opens.
@@ -79,7 +89,10 @@ impl Promise {
     /// [`SignError`] of the signer.
     pub fn sign(self, signer: &dyn Signer) -> Result<SignedPromise, SignError> {
         let signature = signer.sign_digest(self.digest())?;
-        Ok(SignedPromise { promise: self, signature })
+        Ok(SignedPromise {
+            promise: self,
+            signature,
+        })
     }
 }
 

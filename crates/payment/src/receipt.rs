@@ -2,7 +2,9 @@
 //! receipts with one number, or a broken sum, prove a fraud to anybody.
 
 use serde::{Deserialize, Serialize};
-use wayfare_identity::{Address, B256, Domain, SignError, Signature, SignatureError, Signer, TypedStruct, U256};
+use wayfare_identity::{
+    Address, B256, Domain, SignError, Signature, SignatureError, Signer, TypedStruct, U256,
+};
 
 use crate::{Amount, ChannelId};
 
@@ -50,7 +52,10 @@ impl Receipt {
     /// [`SignError`] of the signer.
     pub fn sign(self, signer: &dyn Signer, domain: &Domain) -> Result<SignedReceipt, SignError> {
         let signature = signer.sign_digest(self.digest(domain))?;
-        Ok(SignedReceipt { receipt: self, signature })
+        Ok(SignedReceipt {
+            receipt: self,
+            signature,
+        })
     }
 }
 
