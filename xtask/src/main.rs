@@ -1,1 +1,105 @@
-fn main() {}
+//! `cargo xtask`: the table of subcommands, and which exit code each ending gets.
+//! It refuses to do any work itself; every subcommand is a module of the library beside it.
+
+use std::process::ExitCode;
+
+use workshop::cli::{self, Asked, Command, Flag, Outcome};
+use workshop::{bench, ci, doctor, interrupt, lab, progress, test, tidy, vectors};
+
+const JSON: Flag = Flag {
+    name: "--json",
+    value: Some("FILE"),
+    help: "write the report to FILE",
+};
+
+/// One row per subcommand, in the order in which `help` tells them.
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "test",
+        summary: "run every part of the tests, or only the PARTs named",
+        rest: Some("PART"),
+        flags: &[
+            Flag {
+                name: "--list",
+                value: None,
+                help: "name the parts and stop",
+            },
+            JSON,
+        ],
+        run: test::run,
+    },
+    Command {
+        name: "tidy",
+        summary: "hold the source to the house rules",
+        rest: None,
+        flags: &[JSON],
+        run: tidy::run,
+    },
+    Command {
+        name: "doctor",
+        summary: "say what this machine lacks for building, testing and the demo",
+        rest: None,
+        flags: &[Flag {
+            name: "--fix",
+            value: None,
+            help: "install what is missing",
+        }],
+        run: doctor::run,
+    },
+    Command {
+        name: "ci",
+        summary: "what a build machine runs: install what is missing, then test",
+        rest: None,
+        flags: &[JSON],
+        run: ci::run,
+    },
+    Command {
+        name: "vectors",
+        summary: "answer payment requests, one JSON object a line, from stdin to stdout",
+        rest: None,
+        flags: &[],
+        run: vectors::run,
+    },
+    Command {
+        name: "bench",
+        summary: "run the benchmarks, or only those whose name contains NAME",
+        rest: Some("NAME"),
+        flags: &[JSON],
+        run: bench::run,
+    },
+    Command {
+        name: "lab",
+        summary: "hold two cabled namespaces until Ctrl-C, to try things by hand",
+        rest: None,
+        flags: &[],
+        run: lab::hold::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (command, given) = match cli::parse(COMMANDS, &words) {
+        Ok(Asked::Run(command, given)) => (command, given),
+        Ok(Asked::Help(text)) => {
+            progress::out(&text);
+            return ExitCode::SUCCESS;
+        }
+        Err(mistake) => {
+            progress::say(&format!("error: {mistake}"));
+            return ExitCode::from(2);
+        }
+    };
+    let ending = interrupt::watch().and_then(|()| (command.run)(&given));
+    match ending {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Err(error) if error.is::<interrupt::Interrupted>() => {
+            progress::say("interrupted; everything that was started is ended");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            progress::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
