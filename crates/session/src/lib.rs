@@ -2,10 +2,20 @@
 //!
 //! Refuses to know where bytes come from: sockets, streams, clocks and ledgers belong to whoever drives it.
 
+mod consumer;
+mod deadline;
+mod exit;
 mod frame;
+mod meter;
+mod pool;
+mod provider;
 mod terms;
 mod version;
 
+pub use consumer::{CloseReason, ConsumerEvent, ConsumerOutput, ConsumerSession, ConsumerSetup};
+pub use deadline::{Deadline, Why};
+pub use exit::{AdmissionFacts, Exit, ExitConfig, ExitOutput, Opened};
 pub use frame::{ConsumerFrame, GateState, ProviderFrame};
+pub use provider::{ProviderSession, SessionStatus};
 pub use terms::{OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork};
 pub use version::{Hello, Incompatible, PROTOCOL_MAX, PROTOCOL_MIN, Welcome, negotiate};

@@ -1,0 +1,307 @@
+//! The consumer's side of one session: seals what goes out, opens what comes in, counts both, and answers invoices with what its
+//! payer signed.
+//!
+//! The payer itself is not here: many sessions of one consumer share one channel and one writer. An invoice leaves this machine as
+//! [`ConsumerOutput::Bill`] together with the machine's own meter reading, and comes back through [`ConsumerSession::handle_payment`].
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use wayfare_payment::{Amount, Exchange, Invoice, SignedAgreement, Usage};
+use wayfare_tunnel::{AddPeerError, Endpoint, EndpointConfig, Event, PeerConfig, PeerId, PublicKey, Received, Sealed};
+use wayfare_tunnel::{StaticSecret, Transmit};
+
+use crate::meter::Meter;
+use crate::{ConsumerFrame, Deadline, GateState, OpenReply, ProviderFrame, Refusal, Why};
+
+/// The provider hears from us at least this often: a third of the 15 s after which it calls the stream dead.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// Silence of the provider's stream, and of the tunnel, after which the session is lost: three reports.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Keeps address translators on the way open; the shortest common mapping lasts 30 s.
+const KEEPALIVE: Duration = Duration::from_secs(25);
+/// Frames and events waiting for the driver. The driver drains after every call; more than this means that it does not.
+const MAX_OUTPUTS: usize = 1_024;
+
+/// What the driver must do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConsumerOutput {
+    /// Send this frame to the provider.
+    Frame(ConsumerFrame),
+    /// Show this invoice and our own meter to the payer.
+    Bill {
+        /// The demand.
+        invoice: Invoice,
+        /// What we counted.
+        usage: Usage,
+    },
+    /// Something to tell people.
+    Event(ConsumerEvent),
+}
+
+/// What happens in a session, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConsumerEvent {
+    /// The tunnel is up.
+    Active,
+    /// Keys were renewed.
+    Rekeyed,
+    /// The provider confirmed that this total is paid.
+    Paid(Amount),
+    /// The provider lets traffic pass, or not.
+    Gate(GateState),
+    /// The provider will stop within so many seconds.
+    Draining(u32),
+    /// The session is over.
+    Closed(CloseReason),
+}
+
+/// Why a consumer's session ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// As asked.
+    #[error("closed by this side")]
+    Ours,
+    /// The provider's words.
+    #[error(transparent)]
+    Provider(Refusal),
+    /// Nothing is heard any more.
+    #[error("the provider has been silent for 15 s")]
+    Silence,
+    /// No handshake within 90 s.
+    #[error("the provider's tunnel does not answer: UDP may be blocked on the way")]
+    NoTunnel,
+}
+
+/// One session, seen by the consumer.
+#[derive(Debug)]
+pub struct ConsumerSession {
+    agreement: SignedAgreement,
+    endpoint: Endpoint,
+    peer: PeerId,
+    meter: Meter,
+    outputs: VecDeque<ConsumerOutput>,
+    next_report: Instant,
+    heard_at: Instant,
+    paid: Amount,
+    signed: Amount,
+    closed: bool,
+    dropped_outputs: u64,
+}
+
+/// What a session is made of.
+#[derive(Debug)]
+pub struct ConsumerSetup {
+    /// Terms, signed by both.
+    pub agreement: SignedAgreement,
+    /// The provider's consent (its tunnel key and our addresses).
+    pub reply: OpenReply,
+    /// Our tunnel key.
+    pub tunnel_secret: StaticSecret,
+    /// Where the provider's tunnel listens.
+    pub endpoint: SocketAddr,
+    /// Chance.
+    pub seed: [u8; 32],
+    /// Wall clock at `now`, for the handshake's timestamp.
+    pub wall: SystemTime,
+    /// Tunnel timers.
+    pub tunnel: EndpointConfig,
+}
+
+impl ConsumerSession {
+    /// Starts the tunnel's handshake.
+    ///
+    /// # Errors
+    /// [`AddPeerError`] when the provider's tunnel key is unusable.
+    pub fn new(setup: ConsumerSetup, now: Instant) -> Result<Self, AddPeerError> {
+        let mut endpoint = Endpoint::new(setup.tunnel_secret, setup.seed, now, setup.wall, setup.tunnel);
+        let everything = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a constant prefix"));
+        let peer = endpoint.add_peer(PeerConfig {
+            public_key: PublicKey(setup.reply.binding.tunnel_key),
+            preshared_key: None,
+            allowed_ips: everything.to_vec(),
+            endpoint: Some(setup.endpoint),
+            keepalive: Some(KEEPALIVE),
+        })?;
+        endpoint.initiate(peer, now);
+        Ok(Self {
+            agreement: setup.agreement,
+            endpoint,
+            peer,
+            meter: Meter::default(),
+            outputs: VecDeque::new(),
+            next_report: now + REPORT_EVERY,
+            heard_at: now,
+            paid: Amount::ZERO,
+            signed: Amount::ZERO,
+            closed: false,
+            dropped_outputs: 0,
+        })
+    }
+
+    /// The terms.
+    #[must_use]
+    pub fn agreement(&self) -> &SignedAgreement {
+        &self.agreement
+    }
+
+    /// Our meter.
+    #[must_use]
+    pub fn usage(&self, now: Instant) -> Usage {
+        self.meter.usage(now)
+    }
+
+    /// What the provider confirmed as paid.
+    #[must_use]
+    pub fn paid(&self) -> Amount {
+        self.paid
+    }
+
+    /// What we have promised within this session.
+    #[must_use]
+    pub fn signed(&self) -> Amount {
+        self.signed
+    }
+
+    /// Whether the session is over.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Seals one packet of an application into `into`.
+    pub fn seal(&mut self, packet: &[u8], now: Instant, into: &mut [u8]) -> Sealed {
+        let sealed = self.endpoint.seal_to(self.peer, packet, now, into);
+        if matches!(sealed, Sealed::Datagram { .. } | Sealed::Queued { .. }) {
+            self.meter.count_up(packet.len());
+        }
+        sealed
+    }
+
+    /// Opens one datagram in place; a packet that comes out is for the applications.
+    pub fn open<'a>(&mut self, from: SocketAddr, datagram: &'a mut [u8], now: Instant) -> Received<'a> {
+        let received = self.endpoint.handle_datagram(from, datagram, now);
+        match &received {
+            Received::Packet { packet, .. } => {
+                self.meter.count_down(packet.len());
+                self.heard_at = now;
+            }
+            Received::Keepalive { .. } | Received::Handshake { .. } => self.heard_at = now,
+            Received::Dropped(_) => {}
+        }
+        self.drain_tunnel(now);
+        received
+    }
+
+    /// A datagram to send, if any.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.endpoint.poll_transmit()
+    }
+
+    /// What the provider says.
+    pub fn handle_frame(&mut self, frame: ProviderFrame, now: Instant) {
+        self.heard_at = now;
+        match frame {
+            ProviderFrame::Invoice(invoice) => {
+                let usage = self.meter.usage(now);
+                self.push(ConsumerOutput::Bill { invoice, usage });
+            }
+            ProviderFrame::Paid(total) => {
+                self.paid = self.paid.max(total);
+                self.event(ConsumerEvent::Paid(total));
+            }
+            ProviderFrame::Gate(state) => self.event(ConsumerEvent::Gate(state)),
+            ProviderFrame::Draining { seconds } => self.event(ConsumerEvent::Draining(seconds)),
+            ProviderFrame::Closed(refusal) => self.finish(CloseReason::Provider(refusal)),
+            ProviderFrame::Usage(_) | ProviderFrame::KeepAlive => {}
+        }
+    }
+
+    /// What the payer signed, durable already.
+    pub fn handle_payment(&mut self, exchange: Exchange) {
+        self.signed = self.signed.max(exchange.agreement_total);
+        self.push(ConsumerOutput::Frame(ConsumerFrame::Payment(exchange)));
+    }
+
+    /// Asks the provider for the last invoice.
+    pub fn close(&mut self) {
+        self.push(ConsumerOutput::Frame(ConsumerFrame::Close));
+    }
+
+    /// Ends the session on this side at once.
+    pub fn abort(&mut self) {
+        self.finish(CloseReason::Ours);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        self.drain_tunnel(now);
+        if self.closed {
+            return;
+        }
+        if now >= self.next_report {
+            self.next_report = now + REPORT_EVERY;
+            let frame = if self.meter.is_started() {
+                ConsumerFrame::Usage(self.meter.usage(now))
+            } else {
+                ConsumerFrame::KeepAlive
+            };
+            self.push(ConsumerOutput::Frame(frame));
+        }
+        if now >= self.heard_at + SILENCE {
+            self.finish(CloseReason::Silence);
+        }
+    }
+
+    /// When [`ConsumerSession::handle_timeout`] wants to be called, and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let tunnel = self.endpoint.poll_timeout().map(|deadline| Deadline { at: deadline.at, why: Why::Tunnel });
+        if self.closed {
+            return tunnel;
+        }
+        let report = Deadline { at: self.next_report, why: Why::Report };
+        let silence = Deadline { at: self.heard_at + SILENCE, why: Why::Silence };
+        [Some(report), Some(silence), tunnel].into_iter().flatten().min_by_key(|deadline| deadline.at)
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll_output(&mut self) -> Option<ConsumerOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn drain_tunnel(&mut self, now: Instant) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Established { .. } => {
+                    self.meter.start(now);
+                    self.event(ConsumerEvent::Active);
+                }
+                Event::Rekeyed { .. } => self.event(ConsumerEvent::Rekeyed),
+                Event::HandshakeFailed { .. } => self.finish(CloseReason::NoTunnel),
+                Event::Roamed { .. } | Event::Expired { .. } => {}
+            }
+        }
+    }
+
+    fn finish(&mut self, reason: CloseReason) {
+        if !self.closed {
+            self.closed = true;
+            self.event(ConsumerEvent::Closed(reason));
+        }
+    }
+
+    fn event(&mut self, event: ConsumerEvent) {
+        self.push(ConsumerOutput::Event(event));
+    }
+
+    fn push(&mut self, output: ConsumerOutput) {
+        if self.outputs.len() < MAX_OUTPUTS {
+            self.outputs.push_back(output);
+        } else {
+            self.dropped_outputs += 1;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Admission: which requests become sessions. Everything is checked before any state is kept.
+
+use std::time::Instant;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use wayfare_identity::TunnelBinding;
+use wayfare_payment::{Agreement, AgreementId, Amount, ChannelId, SignedAgreement};
+use wayfare_tunnel::{PeerConfig, PublicKey};
+
+use super::Exit;
+use crate::provider::ProviderSession;
+use crate::{Hello, OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork, negotiate};
+
+/// What the driver looked up about a consumer before it asks for admission.
+#[derive(Debug, Clone, Copy)]
+pub struct AdmissionFacts {
+    /// The consumer's channel, derived here and not taken from the request.
+    pub channel: ChannelId,
+    /// What the consumer can still promise: its deposit, less what the Hermes has already accepted.
+    pub spendable: Amount,
+    /// Whether the consumer is leaving: its deposit may vanish.
+    pub leaving: bool,
+    /// Chance: the session's token.
+    pub token: [u8; 32],
+}
+
+impl Exit {
+    /// Opens a session, or says why not.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with cause and next step; nothing is kept then.
+    pub fn admit(
+        &mut self,
+        request: &OpenRequest,
+        facts: &AdmissionFacts,
+        now: Instant,
+    ) -> Result<OpenReply, Refusal> {
+        let welcome = negotiate(&Hello::ours(), &request.hello)
+            .map_err(|error| Refusal::new(RefusalCode::Incompatible, error.to_string()))?;
+        self.check_room()?;
+        self.check_terms(&request.agreement, facts)?;
+        request.verify()?;
+        let agreement = request.agreement;
+        let internal = |error: &dyn std::fmt::Display| Refusal::new(RefusalCode::Internal, error.to_string());
+        let provider_signature = self.signer.sign_digest(agreement.digest()).map_err(|error| internal(&error))?;
+        let binding =
+            TunnelBinding::sign(self.signer.as_ref(), &agreement.domain(), self.tunnel_key, agreement.id.0)
+                .map_err(|error| internal(&error))?;
+        let signed =
+            SignedAgreement { agreement, consumer_signature: request.consumer_signature, provider_signature };
+        let token = SessionToken(facts.token);
+        let network = self.add_session(request, token, now)?;
+        if let Err(error) = self.collector.open(signed, now) {
+            self.forget(agreement.id);
+            return Err(Refusal::new(RefusalCode::Terms, error.to_string()));
+        }
+        self.drain_collector(now);
+        Ok(OpenReply { welcome, provider_signature, binding, network, token })
+    }
+
+    fn check_room(&self) -> Result<(), Refusal> {
+        if self.draining {
+            return Err(Refusal::new(RefusalCode::Draining, "the provider is shutting down: choose another one"));
+        }
+        if self.sessions.len() >= self.config.max_sessions {
+            let message = format!("all {} sessions are taken: choose another provider", self.config.max_sessions);
+            return Err(Refusal::new(RefusalCode::Full, message));
+        }
+        Ok(())
+    }
+
+    fn check_terms(&self, agreement: &Agreement, facts: &AdmissionFacts) -> Result<(), Refusal> {
+        let config = &self.config;
+        let terms = |message: String| Err(Refusal::new(RefusalCode::Terms, message));
+        if agreement.provider != self.signer.address() {
+            return terms(format!("the agreement names {} as provider", agreement.provider));
+        }
+        if agreement.hermes != config.hermes {
+            let message = format!("this provider is paid through the Hermes {}", config.hermes);
+            return Err(Refusal::new(RefusalCode::Hermes, message));
+        }
+        if agreement.chain_id != config.chain_id || agreement.vault != config.vault {
+            return terms(format!("this provider is paid on chain {} by the vault {}", config.chain_id, config.vault));
+        }
+        if agreement.price != config.price {
+            return terms("the price has changed: fetch the proposal again".into());
+        }
+        if agreement.chunk.is_zero() || agreement.chunk > config.chunk || agreement.chunk_limit > config.chunk_limit {
+            let message = format!("chunks of up to {} growing to {} are given", config.chunk, config.chunk_limit);
+            return terms(message);
+        }
+        if agreement.consumer_channel != facts.channel {
+            return terms("the consumer's channel is not the one that follows from its identity".into());
+        }
+        if self.collector.agreements().any(|known| known.agreement.id == agreement.id) {
+            return Err(Refusal::new(RefusalCode::Replayed, "this agreement was used before: make a new one"));
+        }
+        if facts.leaving {
+            return Err(Refusal::new(RefusalCode::Unfunded, "the consumer is taking its deposit out"));
+        }
+        if facts.spendable < agreement.chunk {
+            let message = format!(
+                "the deposit leaves {} to spend, the first chunk costs {}: top up",
+                facts.spendable, agreement.chunk
+            );
+            return Err(Refusal::new(RefusalCode::Unfunded, message));
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`Exit::add_session`] did.
+    fn forget(&mut self, agreement: AgreementId) {
+        let Some(peer) = self.by_agreement.remove(&agreement) else { return };
+        self.endpoint.remove_peer(peer);
+        if let Some(session) = self.sessions.remove(&peer) {
+            self.pool.release(&session.lease);
+            self.by_token.remove(&session.token);
+        }
+    }
+
+    fn add_session(
+        &mut self,
+        request: &OpenRequest,
+        token: SessionToken,
+        now: Instant,
+    ) -> Result<TunnelNetwork, Refusal> {
+        let full = || Refusal::new(RefusalCode::Full, "no tunnel address is left: choose another provider");
+        let lease = self.pool.vacancy().ok_or_else(full)?;
+        let mut allowed_ips = vec![IpNet::from(Ipv4Net::from(lease.v4))];
+        allowed_ips.extend(lease.v6.map(|address| IpNet::from(Ipv6Net::from(address))));
+        let peer = PeerConfig {
+            public_key: PublicKey(request.binding.tunnel_key),
+            preshared_key: None,
+            allowed_ips,
+            endpoint: None,
+            keepalive: None,
+        };
+        let peer = self
+            .endpoint
+            .add_peer(peer)
+            .map_err(|error| Refusal::new(RefusalCode::Terms, format!("the tunnel key is not usable: {error}")))?;
+        self.pool.occupy(&lease, peer);
+        let session = ProviderSession::new(request.agreement, token, lease, now);
+        self.sessions.insert(peer, session);
+        self.by_agreement.insert(request.agreement.id, peer);
+        self.by_token.insert(token, peer);
+        Ok(TunnelNetwork { consumer_v4: lease.v4, consumer_v6: lease.v6, mtu: self.config.mtu })
+    }
+}
