@@ -178,11 +178,16 @@ pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     folders.extend(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
-    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
-    folders.extend(cargo_home.or(home).map(|home| home.join("bin")));
+    folders.extend(cargo_home().map(|home| home.join("bin")));
     let mut candidates = folders.into_iter().map(|folder| folder.join(name));
     candidates.find(|candidate| candidate.is_file())
+}
+
+/// Where cargo keeps what it installs and fetches.
+pub fn cargo_home() -> Option<PathBuf> {
+    let named = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let usual = || Some(Path::new(&std::env::var_os("HOME")?).join(".cargo"));
+    named.or_else(usual)
 }
 
 fn libclang() -> bool {

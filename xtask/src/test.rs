@@ -161,17 +161,35 @@ fn run_built(verb: &[&str], rest: &[&str]) -> anyhow::Result<()> {
     run_cargo(&args)
 }
 
-/// The gate is bans, licences and sources. Advisories are judged where their database can be had,
-/// and said to be unjudged where it cannot.
+/// The gate is bans, licences and sources. Advisories are judged by a fresh database, else by the
+/// copy at hand, and said to be unjudged where there is neither.
 fn deny() -> anyhow::Result<()> {
     run_cargo(&["deny", "check", "bans", "licenses", "sources"])?;
-    let mut command = cargo(["deny", "check", "advisories"]);
-    let said = process::capture(&mut command, LIMIT)?;
-    if !said.status.success() && said.stderr.contains("failed to fetch advisory database") {
-        progress::say("advisories: NOT judged, their database cannot be fetched from here");
-        return Ok(());
+    let ask = |network: &[&str]| {
+        let mut command = cargo(["deny"]);
+        command.args(network).args(["check", "advisories"]);
+        process::capture(&mut command, LIMIT)
+    };
+    let mut said = ask(&[])?;
+    if !said.status.success() && said.stderr.contains(NO_FETCH) {
+        if !advisories_at_hand() {
+            progress::say("advisories: NOT judged, their database cannot be fetched from here");
+            return Ok(());
+        }
+        progress::say("advisories: judged by the copy at hand, which may be old");
+        said = ask(&["--offline"])?;
     }
     said.stdout_if_ok("cargo deny check advisories").map(drop)
+}
+
+/// What cargo-deny says where it cannot reach the database.
+const NO_FETCH: &str = "failed to fetch advisory database";
+
+fn advisories_at_hand() -> bool {
+    let homes = need::cargo_home().map(|home| home.join("advisory-dbs"));
+    let entries = homes.and_then(|home| std::fs::read_dir(home).ok());
+    let mut folders = entries.into_iter().flatten().flatten();
+    folders.any(|entry| entry.path().join(".git").exists())
 }
 
 #[cfg(test)]
