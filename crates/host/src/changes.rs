@@ -1,0 +1,136 @@
+//! A stack of changes that were made together and are taken back together, last first.
+//!
+//! INVARIANT: a change is in the journal, durably, before it is made. Refuses to forget: whatever is still on
+//! the stack when it is dropped is undone then.
+
+use tracing::warn;
+
+use crate::command::nft;
+use crate::journal::Journal;
+use crate::undo::{Family, PolicyRule, TableRoute, Undo};
+use crate::{HostError, sysctl};
+
+#[derive(Debug)]
+pub(crate) struct Changes {
+    journal: Journal,
+    made: Vec<(u64, Undo)>,
+}
+
+impl Changes {
+    pub(crate) fn new(journal: Journal) -> Self {
+        Self {
+            journal,
+            made: Vec::new(),
+        }
+    }
+
+    /// Loads a script that makes the table `inet <name>` anew. `hold`: keep it after a crash (see
+    /// [`crate::Held`]).
+    pub(crate) fn table(&mut self, name: &str, script: &str, hold: bool) -> Result<(), HostError> {
+        self.perform(
+            Undo::Table {
+                name: name.to_owned(),
+            },
+            hold,
+            || nft(script),
+        )
+    }
+
+    pub(crate) fn rule(&mut self, family: Family, rule: PolicyRule) -> Result<(), HostError> {
+        self.perform(
+            Undo::Rule {
+                family,
+                rule: rule.clone(),
+            },
+            false,
+            || rule.change(family, "add"),
+        )
+    }
+
+    pub(crate) fn route(&mut self, family: Family, route: TableRoute) -> Result<(), HostError> {
+        self.perform(
+            Undo::Route {
+                family,
+                route: route.clone(),
+            },
+            false,
+            || route.change(family, "add"),
+        )
+    }
+
+    /// Sets a kernel setting that exists and differs; `also` names settings the kernel changes along with it.
+    /// Returns whether it had to be changed.
+    pub(crate) fn setting(
+        &mut self,
+        key: &str,
+        value: &str,
+        also: &[String],
+    ) -> Result<bool, HostError> {
+        let Some(previous) = sysctl::read(key)? else {
+            return Ok(false);
+        };
+        if previous == value {
+            return Ok(false);
+        }
+        let mut snapshot = Vec::new();
+        for key in also {
+            if let Some(value) = sysctl::read(key)? {
+                snapshot.push((key.clone(), value));
+            }
+        }
+        let undo = Undo::Setting {
+            key: key.to_owned(),
+            set: value.to_owned(),
+            previous,
+            also: snapshot,
+        };
+        self.perform(undo, false, || sysctl::write(key, value))?;
+        Ok(true)
+    }
+
+    fn perform(
+        &mut self,
+        undo: Undo,
+        hold: bool,
+        act: impl FnOnce() -> Result<(), HostError>,
+    ) -> Result<(), HostError> {
+        let id = self.journal.begin(&undo, hold)?;
+        match act() {
+            Ok(()) => {
+                self.made.push((id, undo));
+                Ok(())
+            }
+            // Nobody knows whether it happened: to be undone with the rest.
+            Err(error @ HostError::TimedOut { .. }) => {
+                self.made.push((id, undo));
+                Err(error)
+            }
+            // One refused command or write changed nothing; undoing it could hit a stranger's equal rule.
+            Err(error) => {
+                self.journal.undone(id)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes everything back, last first. Goes on after a failure and reports the first; what failed stays in
+    /// the journal for the next [`Journal::recover`].
+    pub(crate) fn undo(&mut self) -> Result<(), HostError> {
+        let mut first = Ok(());
+        while let Some((id, undo)) = self.made.pop() {
+            let result = undo.execute().and_then(|()| self.journal.undone(id));
+            if first.is_ok() {
+                first = result;
+            }
+        }
+        first
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        if let Err(error) = self.undo() {
+            warn!(%error, "a change of this computer could not be undone; the next start will try again");
+        }
+    }
+}
