@@ -14,7 +14,7 @@ use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alloy::primitives::{Address, U256};
+use alloy::primitives::{Address, B256, U256, b256};
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
@@ -26,6 +26,10 @@ use world::World;
 
 /// Calls in one JSON-RPC batch. Each costs at most one EVM run, so this bounds the work that one body can ask for.
 const MOST_IN_BATCH: usize = 1_000;
+
+/// The first key of the mnemonic that every Ethereum development chain knows. Worthless anywhere else.
+pub const DEVELOPER: B256 =
+    b256!("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
 
 /// What the chain is born with.
 #[derive(Clone, Debug, Default)]

@@ -27,23 +27,26 @@ contract Vault {
         uint24 nonce;
     }
 
-    /// One slot. `settled` is cumulative for ever; `credit` is what the payee left in the vault.
+    /// One slot. `settled` is cumulative for ever; `credit` is what the payee left in the vault. The Hermes' fee rate never
+    /// changes, so a copy of it here (`known` once taken) spares each later settlement a slot.
     struct Provider {
         uint96 settled;
         uint96 credit;
+        uint16 feeBps;
+        bool known;
     }
 
-    /// The first slot is all that money needs; the second is read for the signature; the rest only when keys rotate.
+    /// The first slot is all that an everyday settlement needs; the second backs it; the rest is read when keys rotate.
+    /// A Hermes is registered when it has an operator.
     struct Hermes {
+        address operator;
         uint96 free;
         uint96 collateral;
+        uint96 requested;
         uint40 unlockAt;
         uint16 feeBps;
-        bool registered;
-        address operator;
-        uint40 nextAt;
         address next;
-        uint96 requested;
+        uint40 nextAt;
         address previous;
     }
 
@@ -131,8 +134,7 @@ contract Vault {
         if (feeBps > MAX_FEE_BPS) revert FeeRateTooHigh(feeBps, MAX_FEE_BPS);
         hermesId = hermesIdOf(msg.sender);
         Hermes storage h = _hermes[hermesId];
-        if (h.registered) revert AlreadyRegistered(hermesId);
-        h.registered = true;
+        if (h.operator != address(0)) revert AlreadyRegistered(hermesId);
         h.feeBps = feeBps;
         h.operator = operator;
         emit HermesRegistered(hermesId, msg.sender, operator, feeBps);
@@ -349,16 +351,26 @@ contract Vault {
         return _accountId(payee, hermesId);
     }
 
-    function hermes(address hermesId) external view returns (Hermes memory) {
-        return _hermes[hermesId];
+    /// A Hermes as stored, and the key that signs for it now.
+    function hermes(address hermesId) external view returns (Hermes memory account, address signer) {
+        account = _hermes[hermesId];
+        bool rotated = account.nextAt != 0 && block.timestamp >= account.nextAt;
+        signer = rotated ? account.next : account.operator;
     }
 
-    function consumer(address consumer_, address hermesId) external view returns (Consumer memory) {
-        return _consumers[_accountId(consumer_, hermesId)];
+    /// A consumer's account as stored, and what still lies at its deposit address.
+    function consumer(address consumer_, address hermesId)
+        external
+        view
+        returns (Consumer memory account, uint256 unswept)
+    {
+        bytes32 id = _accountId(consumer_, hermesId);
+        account = _consumers[id];
+        unswept = token.balanceOf(_box(id));
     }
 
-    function provider(address payee, address hermesId) external view returns (Provider memory) {
-        return _providers[_accountId(payee, hermesId)];
+    function provider(address payee, address hermesId) external view returns (Provider memory account) {
+        account = _providers[_accountId(payee, hermesId)];
     }
 
     /// What a provider may count on: free and collateral, less what the owner has given notice for.
@@ -400,8 +412,14 @@ contract Vault {
         uint256 settled = p.settled;
         if (amount <= settled) revert NothingOwed(amount, settled);
 
+        Hermes storage h = _hermes[hermesId];
+        uint256 feeBps = p.feeBps;
+        if (!p.known) {
+            feeBps = h.feeBps;
+            (p.feeBps, p.known) = (uint16(feeBps), true);
+        }
         uint256 hermesFee;
-        (paid, hermesFee) = _take(_hermes[hermesId], amount - settled, fee);
+        (paid, hermesFee) = _take(h, amount - settled, fee, feeBps);
         uint256 due = paid - hermesFee - fee;
         settled = _u96(settled + paid);
         p.settled = uint96(settled);
@@ -413,16 +431,20 @@ contract Vault {
     }
 
     /// Pays up to `owed` out of a Hermes: free first, then collateral. Its own fee stays in free, rounded down.
-    function _take(Hermes storage h, uint256 owed, uint256 fee) private returns (uint256 paid, uint256 hermesFee) {
-        (uint256 free, uint256 collateral) = (h.free, h.collateral);
+    function _take(Hermes storage h, uint256 owed, uint256 fee, uint256 feeBps)
+        private
+        returns (uint256 paid, uint256 hermesFee)
+    {
+        uint256 free = h.free;
+        uint256 collateral = owed > free ? h.collateral : 0;
         paid = _min(owed, free + collateral);
-        hermesFee = paid * h.feeBps / 10_000;
+        hermesFee = paid * feeBps / 10_000;
         if (paid == 0 || (fee != 0 && paid < owed)) revert HermesInsolvent(free + collateral, owed);
         uint256 leaves = paid - hermesFee;
         if (fee > leaves) revert FeeAboveAmount(fee, leaves);
         uint256 fromFree = _min(leaves, free);
         h.free = uint96(free - fromFree);
-        h.collateral = uint96(collateral - (leaves - fromFree));
+        if (leaves != fromFree) h.collateral = uint96(collateral - (leaves - fromFree));
     }
 
     function _sweep(Consumer storage c, bytes32 id, address consumer_, address hermesId)
@@ -483,7 +505,7 @@ contract Vault {
 
     function _known(address hermesId) private view returns (Hermes storage h) {
         h = _hermes[hermesId];
-        if (!h.registered) revert UnknownHermes(hermesId);
+        if (h.operator == address(0)) revert UnknownHermes(hermesId);
     }
 
     function _accountId(address who, address hermesId) private pure returns (bytes32) {

@@ -1,0 +1,239 @@
+//! `payment::Chain` on the vault. Every failure of a transaction is held against the chain's state before it is told: a total
+//! that is already there is a success, whoever brought it there.
+
+use alloy::primitives::Address;
+use alloy::sol_types::SolCall;
+use wayfare_payment::{
+    Amount, Chain, ChainError, ChannelId, ConsumerAccount, HermesAccount, PortFuture,
+    ProviderAccount, SettleOrder, Settled,
+};
+
+use super::{VaultClient, bytes, only};
+use crate::bindings::Vault;
+use crate::derive;
+use crate::wallet::amount;
+
+impl VaultClient {
+    pub(super) async fn consumer_account(
+        &self,
+        consumer: Address,
+        hermes: Address,
+    ) -> Result<ConsumerAccount, ChainError> {
+        let call = Vault::consumerCall {
+            consumer_: consumer,
+            hermesId: hermes,
+        };
+        let Vault::consumerReturn { account, unswept } =
+            self.wallet.read(self.vault, &call).await?;
+        let exit_at: u64 = account.exitAt.to();
+        Ok(ConsumerAccount {
+            balance: amount(account.balance).saturating_add(Amount::new(unswept)),
+            collected: amount(account.collected),
+            exit_at: (exit_at != 0).then_some(exit_at),
+        })
+    }
+
+    async fn provider_account(
+        &self,
+        provider: Address,
+        hermes: Address,
+    ) -> Result<ProviderAccount, ChainError> {
+        let call = Vault::providerCall {
+            payee: provider,
+            hermesId: hermes,
+        };
+        let account = self.wallet.read(self.vault, &call).await?;
+        Ok(ProviderAccount {
+            settled: amount(account.settled),
+        })
+    }
+
+    async fn hermes_account(&self, hermes: Address) -> Result<HermesAccount, ChainError> {
+        let call = Vault::hermesCall { hermesId: hermes };
+        let Vault::hermesReturn { account, signer } = self.wallet.read(self.vault, &call).await?;
+        if account.operator.is_zero() {
+            return Err(ChainError::UnknownHermes(hermes));
+        }
+        let collateral = amount(account.collateral);
+        Ok(HermesAccount {
+            operator: signer,
+            fee_basis_points: account.feeBps,
+            // What is under notice cannot be counted on.
+            collateral: collateral.saturating_sub(amount(account.requested)),
+            free: amount(account.free),
+            leaving: !account.requested.is_zero(),
+        })
+    }
+
+    /// Sends a settlement of `payee`'s channel and answers what the chain then says.
+    pub(super) async fn settle_by<C: SolCall>(
+        &self,
+        payee: Address,
+        order: &SettleOrder,
+        call: &C,
+    ) -> Result<Settled, ChainError> {
+        self.is_about(ChannelId::of_provider(payee, order.hermes), order)?;
+        let wanted = order.promise.promise.amount;
+        let before = self.provider_account(payee, order.hermes).await?.settled;
+        if before >= wanted {
+            return Ok(Settled {
+                transaction: None,
+                total: before,
+                gas: 0,
+            });
+        }
+        let receipt = match self.wallet.call(self.vault, call).await {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                let now = self
+                    .provider_account(payee, order.hermes)
+                    .await
+                    .map_err(|_| error.clone())?
+                    .settled;
+                let by_another = Settled {
+                    transaction: None,
+                    total: now,
+                    gas: 0,
+                };
+                return if now >= wanted {
+                    Ok(by_another)
+                } else {
+                    Err(error)
+                };
+            }
+        };
+        let total = only::<Vault::Settled>(&receipt)
+            .map_or(before, |event| Amount::new(event.totalSettled));
+        Ok(Settled {
+            transaction: Some(receipt.transaction_hash),
+            total,
+            gas: receipt.gas_used,
+        })
+    }
+
+    async fn collect_from(
+        &self,
+        consumer: Address,
+        order: SettleOrder,
+    ) -> Result<Settled, ChainError> {
+        self.is_about(self.consumer_channel(consumer, order.hermes), &order)?;
+        let wanted = order.promise.promise.amount;
+        let before = self
+            .consumer_account(consumer, order.hermes)
+            .await?
+            .collected;
+        if before >= wanted {
+            return Ok(Settled {
+                transaction: None,
+                total: before,
+                gas: 0,
+            });
+        }
+        let call = Vault::collectCall {
+            consumer_: consumer,
+            hermesId: order.hermes,
+            amount: wanted.units(),
+            fee: order.promise.promise.fee.units(),
+            R: order.preimage.0,
+            sig: bytes(&order.promise.signature),
+        };
+        let receipt = match self.wallet.call(self.vault, &call).await {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                let now = self
+                    .consumer_account(consumer, order.hermes)
+                    .await
+                    .map_err(|_| error.clone())?
+                    .collected;
+                let by_another = Settled {
+                    transaction: None,
+                    total: now,
+                    gas: 0,
+                };
+                return if now >= wanted {
+                    Ok(by_another)
+                } else {
+                    Err(error)
+                };
+            }
+        };
+        let total = only::<Vault::Collected>(&receipt)
+            .map_or(before, |event| Amount::new(event.totalCollected));
+        Ok(Settled {
+            transaction: Some(receipt.transaction_hash),
+            total,
+            gas: receipt.gas_used,
+        })
+    }
+
+    /// Refuses before gas is spent what the vault would refuse with less to say.
+    fn is_about(&self, channel: ChannelId, order: &SettleOrder) -> Result<(), ChainError> {
+        let promise = &order.promise.promise;
+        let refuse = |why: String| Err(ChainError::Refused(why));
+        if promise.chain_id != self.wallet.chain_id() {
+            return refuse(format!(
+                "the promise is for chain {}, this is {}",
+                promise.chain_id,
+                self.wallet.chain_id()
+            ));
+        }
+        if promise.channel != channel {
+            return refuse(format!(
+                "the promise is for channel {}, not for {channel}",
+                promise.channel
+            ));
+        }
+        if order.preimage.hashlock() != promise.hashlock {
+            return refuse("the preimage does not open the promise's hashlock".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Chain for VaultClient {
+    fn hermes(&self, hermes: Address) -> PortFuture<'_, Result<HermesAccount, ChainError>> {
+        Box::pin(self.hermes_account(hermes))
+    }
+
+    fn consumer(
+        &self,
+        consumer: Address,
+        hermes: Address,
+    ) -> PortFuture<'_, Result<ConsumerAccount, ChainError>> {
+        Box::pin(self.consumer_account(consumer, hermes))
+    }
+
+    fn provider(
+        &self,
+        provider: Address,
+        hermes: Address,
+    ) -> PortFuture<'_, Result<ProviderAccount, ChainError>> {
+        Box::pin(self.provider_account(provider, hermes))
+    }
+
+    fn consumer_channel(&self, consumer: Address, hermes: Address) -> ChannelId {
+        derive::consumer_channel(self.vault, consumer, hermes)
+    }
+
+    fn settle(&self, order: SettleOrder) -> PortFuture<'_, Result<Settled, ChainError>> {
+        Box::pin(async move {
+            let call = Vault::settleCall {
+                hermesId: order.hermes,
+                amount: order.promise.promise.amount.units(),
+                fee: order.promise.promise.fee.units(),
+                R: order.preimage.0,
+                hermesSig: bytes(&order.promise.signature),
+                beneficiary: order.beneficiary,
+            };
+            self.settle_by(self.wallet.address(), &order, &call).await
+        })
+    }
+
+    fn collect(
+        &self,
+        consumer: Address,
+        order: SettleOrder,
+    ) -> PortFuture<'_, Result<Settled, ChainError>> {
+        Box::pin(self.collect_from(consumer, order))
+    }
+}

@@ -1,0 +1,217 @@
+//! What went wrong, in words: reverts of the contracts and errors of RPC servers become `payment::ChainError`.
+//! It refuses to decide whether to try again.
+
+use alloy::primitives::{Address, Bytes};
+use alloy::sol_types::SolInterface;
+use alloy::transports::{RpcError, TransportErrorKind};
+use wayfare_payment::ChainError;
+
+use crate::bindings::{Token::TokenErrors, Vault::VaultErrors};
+
+/// A refusal of a node, before it is known whether it is the contract's or the node's.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The contract reverted, with these bytes.
+    Reverted(Bytes),
+    /// The sender's nonce is used: another process sends with the same key, or the node lags.
+    NonceTaken,
+    /// The node has this very transaction already.
+    AlreadyKnown,
+    /// The sender has too little native coin.
+    NoGas,
+    /// Anything else.
+    Other(ChainError),
+}
+
+impl From<RpcError<TransportErrorKind>> for Fault {
+    fn from(error: RpcError<TransportErrorKind>) -> Self {
+        let Some(payload) = error.as_error_resp() else {
+            return Self::Other(ChainError::Unreachable(error.to_string()));
+        };
+        if let Some(data) = payload.as_revert_data() {
+            return Self::Reverted(data);
+        }
+        let said = payload.message.to_lowercase();
+        if said.contains("nonce too") || said.contains("replacement transaction underpriced") {
+            Self::NonceTaken
+        } else if said.contains("already known") || said.contains("already imported") {
+            Self::AlreadyKnown
+        } else if said.contains("insufficient funds")
+            || said.contains("lack of funds")
+            || said.contains("exceeds allowance")
+        {
+            Self::NoGas
+        } else if payload.code == 3 || said.contains("revert") {
+            Self::Reverted(Bytes::new())
+        } else {
+            Self::Other(ChainError::Unreachable(format!(
+                "the server answered: {payload}"
+            )))
+        }
+    }
+}
+
+impl Fault {
+    /// For people and for the machines, when nothing on the chain excuses it.
+    pub(crate) fn into_chain_error(self, sender: Address) -> ChainError {
+        match self {
+            Self::Reverted(data) => ChainError::Refused(explain(&data)),
+            Self::NonceTaken => ChainError::Unreachable(format!(
+                "the nonce of {sender} keeps moving: another program sends with the same key, or the server lags"
+            )),
+            Self::AlreadyKnown => {
+                ChainError::Unreachable("the server already has this transaction".to_owned())
+            }
+            Self::NoGas => ChainError::NoGas { account: sender },
+            Self::Other(error) => error,
+        }
+    }
+}
+
+/// A contract's revert, with what to do about it.
+#[must_use]
+pub fn explain(revert: &Bytes) -> String {
+    if let Ok(error) = VaultErrors::abi_decode(revert) {
+        return vault(&error);
+    }
+    if let Ok(error) = TokenErrors::abi_decode(revert) {
+        return token(&error);
+    }
+    match alloy::sol_types::decode_revert_reason(revert) {
+        Some(reason) => reason,
+        None => "reverted without a reason".to_owned(),
+    }
+}
+
+fn vault(error: &VaultErrors) -> String {
+    match error {
+        VaultErrors::AccountEmpty(_) => {
+            "the account is empty: there is nothing to pay from".to_owned()
+        }
+        VaultErrors::AlreadyRegistered(e) => {
+            format!("this owner's Hermes {} is already registered", e.hermes)
+        }
+        VaultErrors::AmountTooLarge(e) => {
+            format!("{} is more than an account can hold (2^96 - 1)", e.amount)
+        }
+        VaultErrors::ExitPending(e) => {
+            format!("an exit is already pending; it is due at {}", e.exitAt)
+        }
+        VaultErrors::FeeAboveAmount(e) => format!(
+            "the fee {} is more than the {} that is paid out",
+            e.fee, e.amount
+        ),
+        VaultErrors::FeeAboveConsent(e) => {
+            format!(
+                "the promise's fee {} is above the {} that the payee agreed to",
+                e.fee, e.maxFee
+            )
+        }
+        VaultErrors::FeeNotAllowed(e) => format!(
+            "a consumer's promise must carry no fee, this one carries {}",
+            e.fee
+        ),
+        VaultErrors::FeeRateTooHigh(e) => format!(
+            "a fee of {}/10000 is above the most, {}/10000",
+            e.feeBps, e.most
+        ),
+        VaultErrors::HermesInsolvent(e) => {
+            format!(
+                "the Hermes has {} and owes {}: settle for yourself what there is, or wait",
+                e.available, e.owed
+            )
+        }
+        VaultErrors::NotEnough(e) => {
+            format!("{} is available, {} was asked for", e.available, e.wanted)
+        }
+        VaultErrors::NothingOwed(e) => {
+            format!(
+                "nothing is owed: {} is promised and {} is already paid",
+                e.amount, e.alreadyPaid
+            )
+        }
+        VaultErrors::NothingRequested(_) => {
+            "nothing was requested: ask first, then wait for the delay".to_owned()
+        }
+        VaultErrors::SignatureHighS(_) => "the signature is malleable (high s)".to_owned(),
+        VaultErrors::SignatureInvalid(_) => "the signature recovers to nobody".to_owned(),
+        VaultErrors::SignatureLength(e) => {
+            format!("a signature has 65 bytes, this one has {}", e.length)
+        }
+        VaultErrors::SignatureV(e) => {
+            format!("the signature's v must be 27 or 28, this one is {}", e.v)
+        }
+        VaultErrors::TokenCallFailed(_) => "the token refused the transfer".to_owned(),
+        VaultErrors::TooEarly(e) => format!(
+            "too early: due at {}, the chain's time is {}",
+            e.dueAt, e.timestamp
+        ),
+        VaultErrors::TooLate(e) => format!(
+            "too late: valid until {}, the chain's time is {}",
+            e.deadline, e.timestamp
+        ),
+        VaultErrors::UnknownHermes(e) => format!("{} is not a registered Hermes", e.hermes),
+        VaultErrors::WrongSigner(e) => {
+            format!(
+                "the signature is of {}: wrong key, amount, channel, chain or preimage",
+                e.recovered
+            )
+        }
+        VaultErrors::ZeroAddress(_) => {
+            "an address is zero or the vault's own where it must not be".to_owned()
+        }
+    }
+}
+
+fn token(error: &TokenErrors) -> String {
+    match error {
+        TokenErrors::AllowanceTooLow(e) => {
+            format!(
+                "{} may spend {} tokens and needs {}: approve it first",
+                e.spender, e.allowance, e.needed
+            )
+        }
+        TokenErrors::BalanceTooLow(e) => {
+            format!(
+                "{} has {} tokens and needs {}",
+                e.account, e.balance, e.needed
+            )
+        }
+        TokenErrors::NotMinter(e) => format!("{} is not the token's minter", e.caller),
+        TokenErrors::ZeroAddress(_) => "the address is zero".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use alloy::primitives::U256;
+    use alloy::sol_types::{Revert, SolError};
+
+    use super::*;
+    use crate::bindings::{Token, Vault};
+
+    #[test]
+    fn reverts_are_told_with_their_figures() {
+        let owed = Vault::NothingOwed {
+            amount: U256::from(5),
+            alreadyPaid: U256::from(7),
+        };
+        let check = |data: Vec<u8>, expect: &str| assert_eq!(explain(&data.into()), expect);
+        check(
+            owed.abi_encode(),
+            "nothing is owed: 5 is promised and 7 is already paid",
+        );
+        let low = Token::BalanceTooLow {
+            account: Address::ZERO,
+            balance: U256::ZERO,
+            needed: U256::from(1),
+        };
+        check(
+            low.abi_encode(),
+            "0x0000000000000000000000000000000000000000 has 0 tokens and needs 1",
+        );
+        check(Revert::from("paused").abi_encode(), "paused");
+        check(Vec::new(), "reverted without a reason");
+    }
+}
