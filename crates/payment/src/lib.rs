@@ -16,6 +16,8 @@ mod collector;
 mod deadline;
 mod durability;
 mod exchange;
+#[cfg(test)]
+mod fixture;
 mod invoice;
 mod issuance;
 mod issuer;

@@ -144,7 +144,8 @@ impl Collector {
                 allowance,
             });
         }
-        self.hermes_doubt(cost.saturating_sub(earning.cost()))
+        let counted = earning.covered.saturating_add(earning.claim());
+        self.hermes_doubt(cost.saturating_sub(counted))
     }
 
     /// What speaks against being owed `more` by the Hermes.
