@@ -129,6 +129,7 @@ pub(crate) fn issuer_config() -> IssuerConfig {
         hermes: hermes(),
         chain_id: CHAIN,
         vault: vault(),
+        locked_cap: units(1_000_000),
     }
 }
 

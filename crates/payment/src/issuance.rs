@@ -79,8 +79,8 @@ pub enum IssueRefusal {
     /// The provider holds a promise whose preimage it has not revealed.
     #[error("reveal the preimage of the previous promise first")]
     RevealFirst,
-    /// Too many providers of this consumer keep their preimages back.
-    #[error("too many unrevealed promises of this consumer: try again later")]
+    /// Too much, or to too many providers, of what this consumer paid is still locked.
+    #[error("too much of what this consumer paid is still unrevealed: try again later")]
     Crowded,
     /// The preimage opens no promise of this channel that is still locked.
     #[error("the preimage does not open the last promise on this channel")]

@@ -302,7 +302,14 @@ impl Issuer {
             .checked_add(deposit.collected)
             .ok_or(No::Overflow)?;
         let book = self.consumers.get(consumer);
-        let consumer_record = books::accept(book, channel, &exchange.promise, increment, limit)?;
+        let consumer_record = books::accept(
+            book,
+            channel,
+            &exchange.promise,
+            increment,
+            limit,
+            self.config.locked_cap,
+        )?;
         let provider_channel = ChannelId::of_provider(exchange.provider, self.config.hermes);
         let before = self.providers.get(&provider_channel);
         if before.is_some_and(|book| book.record.preimage.is_none()) {

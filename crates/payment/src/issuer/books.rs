@@ -42,13 +42,15 @@ impl ConsumerBook {
     }
 }
 
-/// Accepts a payment of `increment` that comes with `promise`, on top of what the book holds, up to `limit`: the book's next state.
+/// Accepts a payment of `increment` that comes with `promise`, on top of what the book holds, up to `limit` in all and
+/// `locked_cap` not yet collectable: the book's next state.
 pub(super) fn accept(
     book: Option<&ConsumerBook>,
     channel: ChannelId,
     promise: &SignedPromise,
     increment: Amount,
     limit: Amount,
+    locked_cap: Amount,
 ) -> Result<IssuerConsumerRecord, IssueRefusal> {
     let fresh = || IssuerConsumerRecord {
         channel,
@@ -81,7 +83,11 @@ pub(super) fn accept(
     if record.accepted > limit {
         return Err(IssueRefusal::OverDeposit);
     }
-    if record.outstanding.len() > MAX_OUTSTANDING {
+    let locked = record
+        .outstanding
+        .iter()
+        .fold(Amount::ZERO, |sum, o| sum.saturating_add(o.increment));
+    if record.outstanding.len() > MAX_OUTSTANDING || locked > locked_cap {
         return Err(IssueRefusal::Crowded);
     }
     if amount > record.largest.promise.amount {
@@ -137,6 +143,7 @@ mod tests {
                 &promise(*amount),
                 Amount::from_units(*increment),
                 Amount::MAX,
+                Amount::MAX,
             )?;
             book = Some(ConsumerBook::new(next));
         }
@@ -168,6 +175,27 @@ mod tests {
         assert_eq!(run(&[(10, 11)]).unwrap_err(), IssueRefusal::NotCovered);
     }
 
+    #[test]
+    fn what_is_locked_is_capped_until_it_is_revealed() {
+        let channel = ChannelId::of_deposit(Address::ZERO);
+        let cap = Amount::from_units(50);
+        let pay = |book: Option<&ConsumerBook>, amount, increment| {
+            accept(
+                book,
+                channel,
+                &promise(amount),
+                Amount::from_units(increment),
+                Amount::MAX,
+                cap,
+            )
+        };
+        assert_eq!(pay(None, 51, 51).unwrap_err(), IssueRefusal::Crowded);
+        let mut book = ConsumerBook::new(pay(None, 30, 30).unwrap());
+        assert_eq!(pay(Some(&book), 51, 21).unwrap_err(), IssueRefusal::Crowded);
+        book.unlock(&promise(30), Preimage(B256::ZERO));
+        pay(Some(&book), 80, 50).unwrap();
+    }
+
     proptest! {
         /// Whatever is accepted: for every set of revealed preimages, what can be collected is at least what was paid out with them.
         #[test]
@@ -179,7 +207,7 @@ mod tests {
             let mut revealed = Vec::new();
             for (index, (amount, increment)) in payments.iter().enumerate() {
                 let signed = promise(*amount);
-                let Ok(next) = accept(book.as_ref(), channel, &signed, Amount::from_units(*increment), Amount::MAX) else { continue };
+                let Ok(next) = accept(book.as_ref(), channel, &signed, Amount::from_units(*increment), Amount::MAX, Amount::MAX) else { continue };
                 let mut next = ConsumerBook::new(next);
                 if mask & (1 << index) != 0 {
                     next.unlock(&signed, Preimage(B256::ZERO));

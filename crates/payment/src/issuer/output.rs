@@ -13,6 +13,12 @@ pub struct IssuerConfig {
     pub chain_id: u64,
     /// The vault on that chain.
     pub vault: Address,
+    /// What one consumer may have locked: paid to providers who have not revealed yet, above the promise that can be collected.
+    ///
+    /// A promise of ours never expires, a consumer's deposit may leave after the exit delay. A provider who keeps its preimage back
+    /// until its friend the consumer has left, and settles then, takes this much from us; so it has to be small. A payment larger
+    /// than this is never accepted: it has to exceed the chunk limits of all sessions that a consumer may have at once.
+    pub locked_cap: Amount,
 }
 
 impl IssuerConfig {
