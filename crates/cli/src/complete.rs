@@ -31,7 +31,12 @@ pub fn generate(what: Generate, mut command: Command) -> Result<(), Failure> {
         Generate::Bash => clap_complete::generate(Bash, &mut command, name, &mut text),
         Generate::Zsh => clap_complete::generate(Zsh, &mut command, name, &mut text),
         Generate::Fish => clap_complete::generate(Fish, &mut command, name, &mut text),
-        Generate::Man => clap_mangen::Man::new(command).render(&mut text).or_fail(Kind::Other, "")?,
+        Generate::Man => clap_mangen::Man::new(command)
+            .render(&mut text)
+            .or_fail(Kind::Other, "")?,
     }
-    std::io::stdout().lock().write_all(&text).or_fail(Kind::Other, "")
+    std::io::stdout()
+        .lock()
+        .write_all(&text)
+        .or_fail(Kind::Other, "")
 }

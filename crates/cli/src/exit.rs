@@ -24,6 +24,29 @@ pub enum Kind {
     Busy = 8,
 }
 
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::Other,
+        Self::Usage,
+        Self::Privilege,
+        Self::Unreachable,
+        Self::Money,
+        Self::Refused,
+        Self::Storage,
+        Self::Busy,
+    ];
+
+    /// The kind with this exit code; [`Kind::Other`] where there is none.
+    #[must_use]
+    pub fn from_code(code: u8) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|kind| *kind as u8 == code)
+            .unwrap_or(Self::Other)
+    }
+}
+
 /// A failure as people read it.
 #[derive(Debug)]
 pub struct Failure {
@@ -38,7 +61,11 @@ pub struct Failure {
 impl Failure {
     /// A failure of a kind.
     pub fn new(kind: Kind, cause: impl fmt::Display) -> Self {
-        Self { kind, cause: cause.to_string(), next: None }
+        Self {
+            kind,
+            cause: cause.to_string(),
+            next: None,
+        }
     }
 
     /// Adds the next step.
@@ -74,7 +101,11 @@ impl<T, E: fmt::Display> Next<T> for Result<T, E> {
     fn or_fail(self, kind: Kind, next: &str) -> Result<T, Failure> {
         self.map_err(|error| {
             let failure = Failure::new(kind, error);
-            if next.is_empty() { failure } else { failure.next(next) }
+            if next.is_empty() {
+                failure
+            } else {
+                failure.next(next)
+            }
         })
     }
 }

@@ -4,7 +4,9 @@ use std::io::{BufRead, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use wayfare_identity::{Address, Kdf, KeystoreSalt, SecretKey, keystore_address, open_keystore, seal_keystore};
+use wayfare_identity::{
+    Address, Kdf, KeystoreSalt, SecretKey, keystore_address, open_keystore, seal_keystore,
+};
 
 use crate::{Failure, Kind, Next};
 
@@ -23,7 +25,10 @@ pub struct IdentityFile {
 /// The system has none: nothing that needs a key can go on.
 pub fn chance<const N: usize>() -> Result<[u8; N], Failure> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).or_fail(Kind::Other, "the system's random generator failed; nothing can go on")?;
+    getrandom::fill(&mut bytes).or_fail(
+        Kind::Other,
+        "the system's random generator failed; nothing can go on",
+    )?;
     Ok(bytes)
 }
 
@@ -32,10 +37,18 @@ pub fn chance<const N: usize>() -> Result<[u8; N], Failure> {
 ///
 /// # Errors
 /// An unreadable file, or no passphrase anywhere.
-pub fn read_passphrase(file: Option<&Path>, environment: impl Fn(&str) -> Option<String>) -> Result<String, Failure> {
+pub fn read_passphrase(
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<String, Failure> {
     let text = match file {
         Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| format!("cannot read the passphrase file {}: {error}", path.display()))
+            .map_err(|error| {
+                format!(
+                    "cannot read the passphrase file {}: {error}",
+                    path.display()
+                )
+            })
             .or_fail(Kind::Storage, "check passphrase_file")?,
         None => match environment("WAYFARE_PASSPHRASE") {
             Some(passphrase) => passphrase,
@@ -67,13 +80,18 @@ pub fn list_identities(directory: &Path) -> Result<Vec<IdentityFile>, Failure> {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
-            return Err(Failure::new(Kind::Storage, format!("cannot read {}: {error}", directory.display())));
+            return Err(Failure::new(
+                Kind::Storage,
+                format!("cannot read {}: {error}", directory.display()),
+            ));
         }
     };
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            continue;
+        };
         if let Ok(Some(address)) = keystore_address(&text) {
             found.push(IdentityFile { address, path });
         }
@@ -95,9 +113,19 @@ pub fn create_identity(
     let address = key.address();
     let path = directory.join(format!("{}.json", address.to_string().to_lowercase()));
     if path.exists() {
-        return Err(Failure::new(Kind::Busy, format!("the identity {address} is already in {}", directory.display())));
+        return Err(Failure::new(
+            Kind::Busy,
+            format!(
+                "the identity {address} is already in {}",
+                directory.display()
+            ),
+        ));
     }
-    let salt = KeystoreSalt { salt: chance()?, iv: chance()?, id: chance()? };
+    let salt = KeystoreSalt {
+        salt: chance()?,
+        iv: chance()?,
+        id: chance()?,
+    };
     let text = seal_keystore(key, passphrase, kdf, &salt).or_fail(Kind::Storage, "")?;
     write_secret(&path, text.as_bytes())?;
     Ok(IdentityFile { address, path })
@@ -107,25 +135,45 @@ pub fn create_identity(
 ///
 /// # Errors
 /// None, several and none named, an unknown one, or a wrong passphrase.
-pub fn open_identity(directory: &Path, named: Option<Address>, passphrase: &str) -> Result<SecretKey, Failure> {
+pub fn open_identity(
+    directory: &Path,
+    named: Option<Address>,
+    passphrase: &str,
+) -> Result<SecretKey, Failure> {
     let found = list_identities(directory)?;
     let chosen = match (named, found.as_slice()) {
-        (Some(address), all) => all.iter().find(|identity| identity.address == address).ok_or_else(|| {
-            Failure::new(Kind::Storage, format!("no identity {address} in {}", directory.display()))
+        (Some(address), all) => all
+            .iter()
+            .find(|identity| identity.address == address)
+            .ok_or_else(|| {
+                Failure::new(
+                    Kind::Storage,
+                    format!("no identity {address} in {}", directory.display()),
+                )
                 .next("`identity list` shows what is there, `identity import` adds one")
-        })?,
+            })?,
         (None, [only]) => only,
         (None, []) => {
-            return Err(Failure::new(Kind::Storage, format!("no identity in {}", directory.display()))
-                .next("make one with `identity new`"));
+            return Err(Failure::new(
+                Kind::Storage,
+                format!("no identity in {}", directory.display()),
+            )
+            .next("make one with `identity new`"));
         }
         (None, several) => {
-            return Err(Failure::new(Kind::Usage, format!("{} identities in {}", several.len(), directory.display()))
-                .next("choose one with --set identity=0x…"));
+            return Err(Failure::new(
+                Kind::Usage,
+                format!("{} identities in {}", several.len(), directory.display()),
+            )
+            .next("choose one with --set identity=0x…"));
         }
     };
-    let text = std::fs::read_to_string(&chosen.path).or_fail(Kind::Storage, "check the keystore's permissions")?;
-    open_keystore(&text, passphrase).or_fail(Kind::Storage, "check the passphrase (passphrase_file, WAYFARE_PASSPHRASE)")
+    let text = std::fs::read_to_string(&chosen.path)
+        .or_fail(Kind::Storage, "check the keystore's permissions")?;
+    open_keystore(&text, passphrase).or_fail(
+        Kind::Storage,
+        "check the passphrase (passphrase_file, WAYFARE_PASSPHRASE)",
+    )
 }
 
 /// Writes a file that only its owner may read, whole or not at all, durably.
@@ -135,11 +183,15 @@ pub fn open_identity(directory: &Path, named: Option<Address>, passphrase: &str)
 pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let fail = |error: std::io::Error| {
-        Failure::new(Kind::Storage, format!("cannot write {}: {error}", path.display()))
+        Failure::new(
+            Kind::Storage,
+            format!("cannot write {}: {error}", path.display()),
+        )
     };
     if !directory.exists() {
         std::fs::create_dir_all(directory).map_err(fail)?;
-        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(fail)?;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+            .map_err(fail)?;
     }
     let temporary = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new()
@@ -152,7 +204,9 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     file.write_all(bytes).map_err(fail)?;
     file.sync_all().map_err(fail)?;
     std::fs::rename(&temporary, path).map_err(fail)?;
-    std::fs::File::open(directory).and_then(|d| d.sync_all()).map_err(fail)
+    std::fs::File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(fail)
 }
 
 #[cfg(test)]
@@ -164,17 +218,44 @@ mod tests {
     fn an_identity_is_made_listed_opened_and_never_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let keystore = directory.path().join("keystore");
-        assert!(open_identity(&keystore, None, "x").unwrap_err().to_string().contains("identity new"));
+        assert!(
+            open_identity(&keystore, None, "x")
+                .unwrap_err()
+                .to_string()
+                .contains("identity new")
+        );
         let key = SecretKey::from_bytes([7; 32]).unwrap();
         let made = create_identity(&keystore, &key, "x", Kdf::Development).unwrap();
-        assert_eq!(std::fs::metadata(&made.path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&made.path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(list_identities(&keystore).unwrap().len(), 1);
-        assert_eq!(open_identity(&keystore, None, "x").unwrap().address(), key.address());
-        assert_eq!(open_identity(&keystore, None, "y").unwrap_err().kind, Kind::Storage);
-        assert_eq!(create_identity(&keystore, &key, "x", Kdf::Development).unwrap_err().kind, Kind::Busy);
+        assert_eq!(
+            open_identity(&keystore, None, "x").unwrap().address(),
+            key.address()
+        );
+        assert_eq!(
+            open_identity(&keystore, None, "y").unwrap_err().kind,
+            Kind::Storage
+        );
+        assert_eq!(
+            create_identity(&keystore, &key, "x", Kdf::Development)
+                .unwrap_err()
+                .kind,
+            Kind::Busy
+        );
         let other = SecretKey::from_bytes([8; 32]).unwrap();
         create_identity(&keystore, &other, "x", Kdf::Development).unwrap();
-        assert_eq!(open_identity(&keystore, None, "x").unwrap_err().kind, Kind::Usage);
-        assert_eq!(open_identity(&keystore, Some(other.address()), "x").unwrap().address(), other.address());
+        assert_eq!(
+            open_identity(&keystore, None, "x").unwrap_err().kind,
+            Kind::Usage
+        );
+        assert_eq!(
+            open_identity(&keystore, Some(other.address()), "x")
+                .unwrap()
+                .address(),
+            other.address()
+        );
     }
 }

@@ -5,6 +5,7 @@
 
 mod complete;
 mod exit;
+mod identity;
 mod keys;
 mod output;
 mod run;
@@ -12,7 +13,11 @@ mod settings;
 
 pub use complete::{Generate, generate};
 pub use exit::{Failure, Kind, Next};
-pub use keys::{IdentityFile, chance, create_identity, list_identities, open_identity, read_passphrase, write_secret};
+pub use identity::{IdentityCommand, keystore, passphrase, run_identity, show_settings, unlock};
+pub use keys::{
+    IdentityFile, chance, create_identity, list_identities, open_identity, read_passphrase,
+    write_secret,
+};
 pub use output::Output;
 pub use run::{Common, main, terminated};
 pub use settings::{Origin, Setting, Settings};

@@ -21,7 +21,13 @@ pub struct Common {
     #[arg(long, global = true)]
     pub json: bool,
     /// What to log, for example `info` or `wayfare_node=debug` (goes to standard error).
-    #[arg(long, global = true, value_name = "FILTER", env = "WAYFARE_LOG", default_value = "info")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "WAYFARE_LOG",
+        default_value = "info"
+    )]
     pub log: String,
 }
 
@@ -37,16 +43,29 @@ impl Common {
     /// # Errors
     /// See [`Settings::load`].
     pub fn settings(&self, table: &'static [Setting]) -> Result<Settings, Failure> {
-        Settings::load(table, self.config.as_deref(), |name| std::env::var(name).ok(), &self.set)
+        Settings::load(
+            table,
+            self.config.as_deref(),
+            |name| std::env::var(name).ok(),
+            &self.set,
+        )
     }
 }
 
 /// Runs a command: logs, runtime, exit code. Failures go to standard error, as JSON when asked.
 pub fn main<F: Future<Output = anyhow::Result<()>>>(common: &Common, command: F) -> ExitCode {
     start_logs(common);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
-        Err(error) => return report(common, &anyhow::Error::new(error).context("cannot start the runtime")),
+        Err(error) => {
+            return report(
+                common,
+                &anyhow::Error::new(error).context("cannot start the runtime"),
+            );
+        }
     };
     let result = runtime.block_on(command);
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
@@ -62,7 +81,10 @@ fn report(common: &Common, error: &anyhow::Error) -> ExitCode {
     let next = failure.and_then(|failure| failure.next.as_deref());
     if common.json {
         let cause = failure.map_or_else(|| format!("{error:#}"), |failure| failure.cause.clone());
-        eprintln!("{}", serde_json::json!({"error": cause, "kind": format!("{kind:?}"), "next": next}));
+        eprintln!(
+            "{}",
+            serde_json::json!({"error": cause, "kind": format!("{kind:?}"), "next": next})
+        );
     } else {
         eprintln!("error: {error:#}");
     }
@@ -72,16 +94,24 @@ fn report(common: &Common, error: &anyhow::Error) -> ExitCode {
 fn start_logs(common: &Common) {
     let filter = tracing_subscriber::EnvFilter::try_new(&common.log)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second subscriber in one process is a test's; the first one stays.
-    let _ = if common.json { logs.json().try_init() } else { logs.with_target(false).compact().try_init() };
+    let _ = if common.json {
+        logs.json().try_init()
+    } else {
+        logs.with_target(false).compact().try_init()
+    };
 }
 
 /// Resolves at the first SIGINT or SIGTERM. A second one kills at once.
 pub async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -64,10 +64,15 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
         flags: &[String],
     ) -> Result<Self, Failure> {
-        let mut settings = Self { table, values: BTreeMap::new() };
+        let mut settings = Self {
+            table,
+            values: BTreeMap::new(),
+        };
         for setting in table {
             if let Some(preset) = setting.preset {
-                settings.values.insert(setting.key, (preset.to_owned(), Origin::Preset));
+                settings
+                    .values
+                    .insert(setting.key, (preset.to_owned(), Origin::Preset));
             }
         }
         if let Some(path) = file {
@@ -76,15 +81,22 @@ impl Settings {
         for setting in table {
             let name = variable(setting.key);
             if let Some(value) = environment(&name) {
-                settings.values.insert(setting.key, (value, Origin::Environment(name)));
+                settings
+                    .values
+                    .insert(setting.key, (value, Origin::Environment(name)));
             }
         }
         for flag in flags {
             let Some((key, value)) = flag.split_once('=') else {
-                return Err(Failure::new(Kind::Usage, format!("--set {flag:?} is not of the form key=value")));
+                return Err(Failure::new(
+                    Kind::Usage,
+                    format!("--set {flag:?} is not of the form key=value"),
+                ));
             };
             let key = settings.known(key, "--set")?;
-            settings.values.insert(key, (value.to_owned(), Origin::Flag));
+            settings
+                .values
+                .insert(key, (value.to_owned(), Origin::Flag));
         }
         Ok(settings)
     }
@@ -99,7 +111,10 @@ impl Settings {
     /// The value of a key, if it has one.
     #[must_use]
     pub fn find(&self, key: &'static str) -> Option<&str> {
-        self.values.get(key).map(|(value, _)| value.as_str()).filter(|value| !value.is_empty())
+        self.values
+            .get(key)
+            .map(|(value, _)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// The parsed value of a key, if it has one.
@@ -111,12 +126,16 @@ impl Settings {
         T: std::str::FromStr,
         T::Err: std::fmt::Display,
     {
-        let Some((value, origin)) = self.values.get(key).filter(|(value, _)| !value.is_empty()) else {
+        let Some((value, origin)) = self.values.get(key).filter(|(value, _)| !value.is_empty())
+        else {
             return Ok(None);
         };
         match value.parse() {
             Ok(parsed) => Ok(Some(parsed)),
-            Err(error) => Err(Failure::new(Kind::Usage, format!("{key} = {value:?} (from {origin}): {error}"))),
+            Err(error) => Err(Failure::new(
+                Kind::Usage,
+                format!("{key} = {value:?} (from {origin}): {error}"),
+            )),
         }
     }
 
@@ -130,9 +149,15 @@ impl Settings {
         T::Err: std::fmt::Display,
     {
         self.parse(key)?.ok_or_else(|| {
-            let help = self.table.iter().find(|setting| setting.key == key).map_or("", |setting| setting.help);
-            Failure::new(Kind::Usage, format!("{key} is not set ({help})"))
-                .next(format!("give --set {key}=…, or {}=…, or a line in the configuration file", variable(key)))
+            let help = self
+                .table
+                .iter()
+                .find(|setting| setting.key == key)
+                .map_or("", |setting| setting.help);
+            Failure::new(Kind::Usage, format!("{key} is not set ({help})")).next(format!(
+                "give --set {key}=…, or {}=…, or a line in the configuration file",
+                variable(key)
+            ))
         })
     }
 
@@ -145,30 +170,50 @@ impl Settings {
         T: std::str::FromStr,
         T::Err: std::fmt::Display,
     {
-        let Some(text) = self.find(key) else { return Ok(Vec::new()) };
-        let parse = |part: &str| {
-            part.trim().parse().map_err(|error| Failure::new(Kind::Usage, format!("{key}: {part:?}: {error}")))
+        let Some(text) = self.find(key) else {
+            return Ok(Vec::new());
         };
-        text.split(',').filter(|part| !part.trim().is_empty()).map(parse).collect()
+        let parse = |part: &str| {
+            part.trim()
+                .parse()
+                .map_err(|error| Failure::new(Kind::Usage, format!("{key}: {part:?}: {error}")))
+        };
+        text.split(',')
+            .filter(|part| !part.trim().is_empty())
+            .map(parse)
+            .collect()
     }
 
     /// Every key with value and origin, in the order of the table.
     #[must_use]
     pub fn rows(&self) -> Vec<(&'static str, Option<(String, Origin)>, &'static str)> {
-        self.table.iter().map(|s| (s.key, self.values.get(s.key).cloned(), s.help)).collect()
+        self.table
+            .iter()
+            .map(|s| (s.key, self.values.get(s.key).cloned(), s.help))
+            .collect()
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::new(Kind::Storage, format!("cannot read the configuration file {}: {error}", path.display()))
+            Failure::new(
+                Kind::Storage,
+                format!(
+                    "cannot read the configuration file {}: {error}",
+                    path.display()
+                ),
+            )
         })?;
-        let parsed: toml::Table = text
-            .parse()
-            .map_err(|error| Failure::new(Kind::Usage, format!("{} is not TOML: {error}", path.display())))?;
+        let parsed: toml::Table = text.parse().map_err(|error| {
+            Failure::new(
+                Kind::Usage,
+                format!("{} is not TOML: {error}", path.display()),
+            )
+        })?;
         for (key, value) in parsed {
             let known = self.known(&key, &path.display().to_string())?;
             let value = plain(&key, &value, path)?;
-            self.values.insert(known, (value, Origin::File(path.to_owned())));
+            self.values
+                .insert(known, (value, Origin::File(path.to_owned())));
         }
         Ok(())
     }
@@ -177,10 +222,16 @@ impl Settings {
         if let Some(setting) = self.table.iter().find(|setting| setting.key == key) {
             return Ok(setting.key);
         }
-        let nearest = self.table.iter().min_by_key(|setting| distance(key, setting.key));
+        let nearest = self
+            .table
+            .iter()
+            .min_by_key(|setting| distance(key, setting.key));
         let failure = Failure::new(Kind::Usage, format!("unknown setting {key:?} in {place}"));
         Err(match nearest {
-            Some(setting) => failure.next(format!("did you mean {:?}? `config show` lists every key", setting.key)),
+            Some(setting) => failure.next(format!(
+                "did you mean {:?}? `config show` lists every key",
+                setting.key
+            )),
             None => failure,
         })
     }
@@ -192,13 +243,19 @@ fn plain(key: &str, value: &toml::Value, path: &Path) -> Result<String, Failure>
         toml::Value::Integer(number) => Ok(number.to_string()),
         toml::Value::Boolean(flag) => Ok(flag.to_string()),
         toml::Value::Array(items) => {
-            let parts: Result<Vec<_>, _> = items.iter().map(|item| plain(key, item, path)).collect();
+            let parts: Result<Vec<_>, _> =
+                items.iter().map(|item| plain(key, item, path)).collect();
             Ok(parts?.join(","))
         }
-        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => Err(Failure::new(
-            Kind::Usage,
-            format!("{key} in {}: a text, an integer, true, false or a list of them is expected", path.display()),
-        )),
+        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => {
+            Err(Failure::new(
+                Kind::Usage,
+                format!(
+                    "{key} in {}: a text, an integer, true, false or a list of them is expected",
+                    path.display()
+                ),
+            ))
+        }
     }
 }
 
@@ -228,9 +285,21 @@ mod tests {
     use super::*;
 
     const TABLE: &[Setting] = &[
-        Setting { key: "listen", preset: Some("0.0.0.0:0"), help: "where to listen" },
-        Setting { key: "vault", preset: None, help: "address of the vault" },
-        Setting { key: "index", preset: None, help: "index servers" },
+        Setting {
+            key: "listen",
+            preset: Some("0.0.0.0:0"),
+            help: "where to listen",
+        },
+        Setting {
+            key: "vault",
+            preset: None,
+            help: "address of the vault",
+        },
+        Setting {
+            key: "index",
+            preset: None,
+            help: "index servers",
+        },
     ];
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -243,13 +312,22 @@ mod tests {
     fn flag_beats_environment_beats_file_beats_preset() {
         let file = file("listen = \"file\"\nvault = \"file\"\nindex = [\"a\", \"b\"]");
         let environment = |name: &str| (name == "WAYFARE_VAULT").then(|| "environment".to_owned());
-        let settings = Settings::load(TABLE, Some(file.path()), environment, &["vault=flag".into()]).unwrap();
+        let settings = Settings::load(
+            TABLE,
+            Some(file.path()),
+            environment,
+            &["vault=flag".into()],
+        )
+        .unwrap();
         assert_eq!(settings.find("vault"), Some("flag"));
         assert_eq!(settings.find("listen"), Some("file"));
         assert_eq!(settings.list::<String>("index").unwrap(), ["a", "b"]);
         let settings = Settings::load(TABLE, Some(file.path()), environment, &[]).unwrap();
         assert_eq!(settings.find("vault"), Some("environment"));
-        assert_eq!(settings.rows()[1].1.as_ref().unwrap().1, Origin::Environment("WAYFARE_VAULT".into()));
+        assert_eq!(
+            settings.rows()[1].1.as_ref().unwrap().1,
+            Origin::Environment("WAYFARE_VAULT".into())
+        );
         let settings = Settings::load(TABLE, None, |_| None, &[]).unwrap();
         assert_eq!(settings.find("listen"), Some("0.0.0.0:0"));
     }
@@ -259,15 +337,27 @@ mod tests {
         let file = file("litsen = \"x\"");
         let failure = Settings::load(TABLE, Some(file.path()), |_| None, &[]).unwrap_err();
         assert_eq!(failure.kind, Kind::Usage);
-        assert!(failure.to_string().contains("litsen") && failure.to_string().contains("\"listen\""), "{failure}");
+        assert!(
+            failure.to_string().contains("litsen") && failure.to_string().contains("\"listen\""),
+            "{failure}"
+        );
     }
 
     #[test]
     fn a_missing_or_broken_value_says_how_to_give_it() {
         let settings = Settings::load(TABLE, None, |_| None, &["index=1,x".into()]).unwrap();
         let failure = settings.need::<u16>("vault").unwrap_err().to_string();
-        assert!(failure.contains("WAYFARE_VAULT") && failure.contains("--set vault"), "{failure}");
-        assert!(settings.list::<u16>("index").unwrap_err().to_string().contains("\"x\""));
+        assert!(
+            failure.contains("WAYFARE_VAULT") && failure.contains("--set vault"),
+            "{failure}"
+        );
+        assert!(
+            settings
+                .list::<u16>("index")
+                .unwrap_err()
+                .to_string()
+                .contains("\"x\"")
+        );
         assert!(Settings::load(TABLE, None, |_| None, &["vault".into()]).is_err());
     }
 }

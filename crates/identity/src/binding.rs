@@ -39,7 +39,12 @@ impl TunnelBinding {
     ) -> Result<Self, SignError> {
         let identity = signer.address();
         let signature = signer.sign_digest(digest(domain, identity, tunnel_key, agreement))?;
-        Ok(Self { identity, tunnel_key, agreement, signature })
+        Ok(Self {
+            identity,
+            tunnel_key,
+            agreement,
+            signature,
+        })
     }
 
     /// Checks the signature.
@@ -70,13 +75,27 @@ mod tests {
     #[test]
     fn a_binding_holds_for_its_own_key_agreement_and_chain_only() {
         let signer = LocalSigner::new(SecretKey::from_bytes([9; 32]).unwrap());
-        let domain = Domain { chain_id: 5, verifying_contract: Address::repeat_byte(2) };
+        let domain = Domain {
+            chain_id: 5,
+            verifying_contract: Address::repeat_byte(2),
+        };
         let binding = TunnelBinding::sign(&signer, &domain, [1; 32], U256::from(8)).unwrap();
         binding.verify(&domain).unwrap();
-        let other_key = TunnelBinding { tunnel_key: [2; 32], ..binding.clone() };
+        let other_key = TunnelBinding {
+            tunnel_key: [2; 32],
+            ..binding.clone()
+        };
         other_key.verify(&domain).unwrap_err();
-        let other_agreement = TunnelBinding { agreement: U256::from(9), ..binding.clone() };
+        let other_agreement = TunnelBinding {
+            agreement: U256::from(9),
+            ..binding.clone()
+        };
         other_agreement.verify(&domain).unwrap_err();
-        binding.verify(&Domain { chain_id: 6, ..domain }).unwrap_err();
+        binding
+            .verify(&Domain {
+                chain_id: 6,
+                ..domain
+            })
+            .unwrap_err();
     }
 }

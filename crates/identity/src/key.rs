@@ -25,7 +25,8 @@ impl SecretKey {
     /// [`KeyError::OutOfRange`] for zero and for values at or above the order of the curve.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, KeyError> {
         let bytes = Zeroizing::new(bytes);
-        let mut parsed = secp256k1::SecretKey::from_secret_bytes(*bytes).map_err(|_| KeyError::OutOfRange)?;
+        let mut parsed =
+            secp256k1::SecretKey::from_secret_bytes(*bytes).map_err(|_| KeyError::OutOfRange)?;
         parsed.non_secure_erase();
         Ok(Self(bytes))
     }
@@ -80,15 +81,26 @@ mod tests {
 
     #[test]
     fn zero_and_the_order_are_refused() {
-        assert_eq!(SecretKey::from_bytes([0; 32]).unwrap_err(), KeyError::OutOfRange);
-        assert_eq!(SecretKey::from_bytes([0xff; 32]).unwrap_err(), KeyError::OutOfRange);
+        assert_eq!(
+            SecretKey::from_bytes([0; 32]).unwrap_err(),
+            KeyError::OutOfRange
+        );
+        assert_eq!(
+            SecretKey::from_bytes([0xff; 32]).unwrap_err(),
+            KeyError::OutOfRange
+        );
     }
 
     #[test]
     fn address_of_a_well_known_development_key() {
-        let key: B256 = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80".parse().unwrap();
+        let key: B256 = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
+            .parse()
+            .unwrap();
         let key = SecretKey::from_bytes(key.0).unwrap();
-        assert_eq!(key.address().to_string(), "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+        assert_eq!(
+            key.address().to_string(),
+            "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+        );
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use std::num::NonZeroU32;
 
 use alloy_primitives::{Address, hex, keccak256};
-use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::cipher::{
+    AES_128, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey,
+};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::pbkdf2;
@@ -59,7 +61,9 @@ pub enum KeystoreError {
         name: String,
     },
     /// Parameters so costly that they look like an attack.
-    #[error("the keystore file asks for more memory or time than is sane; re-export it with standard parameters")]
+    #[error(
+        "the keystore file asks for more memory or time than is sane; re-export it with standard parameters"
+    )]
     TooCostly,
     /// The passphrase is wrong, or the file damaged: the format cannot tell the two apart.
     #[error("wrong passphrase, or a damaged keystore file")]
@@ -149,7 +153,9 @@ pub fn seal_keystore(
         address: Some(hex::encode(key.address())),
         crypto: Crypto {
             cipher: "aes-128-ctr".into(),
-            cipherparams: CipherParams { iv: hex::encode(chance.iv) },
+            cipherparams: CipherParams {
+                iv: hex::encode(chance.iv),
+            },
             mac: hex::encode(mac(&derived, &ciphertext)),
             ciphertext: hex::encode(&ciphertext),
             kdf: "scrypt".into(),
@@ -169,7 +175,10 @@ pub fn open_keystore(json: &str, passphrase: &str) -> Result<SecretKey, Keystore
     let file = parse(json)?;
     let crypto = &file.crypto;
     if crypto.cipher != "aes-128-ctr" {
-        return Err(KeystoreError::Unsupported { what: "cipher", name: crypto.cipher.clone() });
+        return Err(KeystoreError::Unsupported {
+            what: "cipher",
+            name: crypto.cipher.clone(),
+        });
     }
     let ciphertext = decode("ciphertext", &crypto.ciphertext)?;
     let iv: [u8; 16] = decode("iv", &crypto.cipherparams.iv)?
@@ -177,15 +186,25 @@ pub fn open_keystore(json: &str, passphrase: &str) -> Result<SecretKey, Keystore
         .map_err(|_| KeystoreError::Format("iv is not 16 bytes".into()))?;
     let derived = derive(crypto, passphrase)?;
     let named = decode("mac", &crypto.mac)?;
-    verify_slices_are_equal(&mac(&derived, &ciphertext), &named).map_err(|_| KeystoreError::WrongPassphrase)?;
+    verify_slices_are_equal(&mac(&derived, &ciphertext), &named)
+        .map_err(|_| KeystoreError::WrongPassphrase)?;
     let mut secret = Zeroizing::new(ciphertext);
     apply_ctr(&derived, iv, &mut secret, Direction::Open)?;
-    let bytes: [u8; 32] =
-        secret.as_slice().try_into().map_err(|_| KeystoreError::Format("the key is not 32 bytes".into()))?;
+    let bytes: [u8; 32] = secret
+        .as_slice()
+        .try_into()
+        .map_err(|_| KeystoreError::Format("the key is not 32 bytes".into()))?;
     let key = SecretKey::from_bytes(bytes)?;
     match file.address {
-        Some(named) if !named.trim_start_matches("0x").eq_ignore_ascii_case(&hex::encode(key.address())) => {
-            Err(KeystoreError::AddressMismatch { named, actual: key.address() })
+        Some(named)
+            if !named
+                .trim_start_matches("0x")
+                .eq_ignore_ascii_case(&hex::encode(key.address())) =>
+        {
+            Err(KeystoreError::AddressMismatch {
+                named,
+                actual: key.address(),
+            })
         }
         Some(_) | None => Ok(key),
     }
@@ -196,7 +215,9 @@ pub fn open_keystore(json: &str, passphrase: &str) -> Result<SecretKey, Keystore
 /// # Errors
 /// [`KeystoreError::Format`].
 pub fn keystore_address(json: &str) -> Result<Option<Address>, KeystoreError> {
-    let Some(named) = parse(json)?.address else { return Ok(None) };
+    let Some(named) = parse(json)?.address else {
+        return Ok(None);
+    };
     let bytes = decode("address", named.trim_start_matches("0x"))?;
     match <[u8; 20]>::try_from(bytes.as_slice()) {
         Ok(address) => Ok(Some(Address::from(address))),
@@ -206,11 +227,17 @@ pub fn keystore_address(json: &str) -> Result<Option<Address>, KeystoreError> {
 
 fn parse(json: &str) -> Result<File, KeystoreError> {
     if json.len() > MAX_FILE_BYTES {
-        return Err(KeystoreError::Format("the file is larger than 64 KiB".into()));
+        return Err(KeystoreError::Format(
+            "the file is larger than 64 KiB".into(),
+        ));
     }
-    let file: File = serde_json::from_str(json).map_err(|error| KeystoreError::Format(error.to_string()))?;
+    let file: File =
+        serde_json::from_str(json).map_err(|error| KeystoreError::Format(error.to_string()))?;
     if file.version != 3 {
-        return Err(KeystoreError::Format(format!("version {} instead of 3", file.version)));
+        return Err(KeystoreError::Format(format!(
+            "version {} instead of 3",
+            file.version
+        )));
     }
     Ok(file)
 }
@@ -223,7 +250,10 @@ fn derive(crypto: &Crypto, passphrase: &str) -> Result<Zeroizing<[u8; 32]>, Keys
     let params = &crypto.kdfparams;
     let missing = |name: &str| KeystoreError::Format(format!("kdfparams.{name} is missing"));
     if params.dklen != 32 {
-        return Err(KeystoreError::Unsupported { what: "kdf", name: format!("dklen {}", params.dklen) });
+        return Err(KeystoreError::Unsupported {
+            what: "kdf",
+            name: format!("dklen {}", params.dklen),
+        });
     }
     let salt = decode("salt", &params.salt)?;
     match crypto.kdf.as_str() {
@@ -234,27 +264,50 @@ fn derive(crypto: &Crypto, passphrase: &str) -> Result<Zeroizing<[u8; 32]>, Keys
             derive_scrypt(passphrase, &salt, n, r, p)
         }
         "pbkdf2" => {
-            let rounds = params.c.and_then(NonZeroU32::new).ok_or_else(|| missing("c"))?;
+            let rounds = params
+                .c
+                .and_then(NonZeroU32::new)
+                .ok_or_else(|| missing("c"))?;
             if params.prf.as_deref() != Some("hmac-sha256") {
                 return Err(KeystoreError::Unsupported {
                     what: "kdf",
-                    name: format!("pbkdf2 with {:?}", params.prf.as_deref().unwrap_or("no prf")),
+                    name: format!(
+                        "pbkdf2 with {:?}",
+                        params.prf.as_deref().unwrap_or("no prf")
+                    ),
                 });
             }
             if rounds.get() > MAX_PBKDF2_ROUNDS {
                 return Err(KeystoreError::TooCostly);
             }
             let mut derived = Zeroizing::new([0; 32]);
-            pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, passphrase.as_bytes(), &mut *derived);
+            pbkdf2::derive(
+                pbkdf2::PBKDF2_HMAC_SHA256,
+                rounds,
+                &salt,
+                passphrase.as_bytes(),
+                &mut *derived,
+            );
             Ok(derived)
         }
-        other => Err(KeystoreError::Unsupported { what: "kdf", name: other.to_owned() }),
+        other => Err(KeystoreError::Unsupported {
+            what: "kdf",
+            name: other.to_owned(),
+        }),
     }
 }
 
-fn derive_scrypt(passphrase: &str, salt: &[u8], n: u64, r: u32, p: u32) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+fn derive_scrypt(
+    passphrase: &str,
+    salt: &[u8],
+    n: u64,
+    r: u32,
+    p: u32,
+) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
     if !n.is_power_of_two() || n < 2 || r == 0 || p == 0 {
-        return Err(KeystoreError::Format("scrypt parameters: n must be a power of two, r and p positive".into()));
+        return Err(KeystoreError::Format(
+            "scrypt parameters: n must be a power of two, r and p positive".into(),
+        ));
     }
     let memory = n.checked_mul(u64::from(r)).and_then(|v| v.checked_mul(128));
     if memory.is_none_or(|bytes| bytes > MAX_SCRYPT_BYTES) || p > MAX_SCRYPT_P {
@@ -263,7 +316,8 @@ fn derive_scrypt(passphrase: &str, salt: &[u8], n: u64, r: u32, p: u32) -> Resul
     let log_n = u8::try_from(n.trailing_zeros()).map_err(|_| KeystoreError::TooCostly)?;
     let params = scrypt::Params::new(log_n, r, p).map_err(|_| KeystoreError::TooCostly)?;
     let mut derived = Zeroizing::new([0; 32]);
-    scrypt::scrypt(passphrase.as_bytes(), salt, &params, &mut *derived).map_err(|_| KeystoreError::TooCostly)?;
+    scrypt::scrypt(passphrase.as_bytes(), salt, &params, &mut *derived)
+        .map_err(|_| KeystoreError::TooCostly)?;
     Ok(derived)
 }
 
@@ -289,11 +343,13 @@ fn apply_ctr(
     match direction {
         Direction::Seal => {
             let key = EncryptingKey::ctr(key).map_err(refused)?;
-            key.less_safe_encrypt(bytes, EncryptionContext::Iv128(iv)).map_err(refused)?;
+            key.less_safe_encrypt(bytes, EncryptionContext::Iv128(iv))
+                .map_err(refused)?;
         }
         Direction::Open => {
             let key = DecryptingKey::ctr(key).map_err(refused)?;
-            key.decrypt(bytes, DecryptionContext::Iv128(iv)).map_err(refused)?;
+            key.decrypt(bytes, DecryptionContext::Iv128(iv))
+                .map_err(refused)?;
         }
     }
     Ok(())
@@ -303,7 +359,14 @@ fn uuid(mut id: [u8; 16]) -> String {
     id[6] = (id[6] & 0x0f) | 0x40;
     id[8] = (id[8] & 0x3f) | 0x80;
     let text = hex::encode(id);
-    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &text[..8],
+        &text[8..12],
+        &text[12..16],
+        &text[16..20],
+        &text[20..]
+    )
 }
 
 #[cfg(test)]

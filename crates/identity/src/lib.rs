@@ -24,7 +24,9 @@ mod typed;
 pub use alloy_primitives::{Address, B256, U256, U512, keccak256};
 pub use binding::{BindingError, TunnelBinding};
 pub use key::{KeyError, SecretKey};
-pub use keystore::{Kdf, KeystoreError, KeystoreSalt, keystore_address, open_keystore, seal_keystore};
+pub use keystore::{
+    Kdf, KeystoreError, KeystoreSalt, keystore_address, open_keystore, seal_keystore,
+};
 pub use node_key::{NodeId, NodeKey};
 pub use signature::{Signature, SignatureError};
 pub use signer::{LocalSigner, SignError, Signer};

@@ -57,9 +57,14 @@ mod tests {
 
     #[test]
     fn the_first_vector_of_rfc_8032() {
-        let seed = hex::const_decode_to_array(b"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
+        let seed = hex::const_decode_to_array(
+            b"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+        );
         let key = NodeKey::from_seed(seed.unwrap_or_default());
-        assert_eq!(key.id().to_string(), "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        assert_eq!(
+            key.id().to_string(),
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+        );
         assert!(!format!("{key:?}").contains("9d61b1"));
     }
 }

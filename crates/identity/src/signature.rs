@@ -43,11 +43,14 @@ impl Signature {
     /// # Errors
     /// Any encoding but the canonical one; see [`SignatureError`].
     pub fn from_slice(bytes: &[u8]) -> Result<Self, SignatureError> {
-        let bytes: [u8; 65] = bytes.try_into().map_err(|_| SignatureError::Length(bytes.len()))?;
+        let bytes: [u8; 65] = bytes
+            .try_into()
+            .map_err(|_| SignatureError::Length(bytes.len()))?;
         if bytes[64] != 27 && bytes[64] != 28 {
             return Err(SignatureError::RecoveryByte(bytes[64]));
         }
-        let parsed = secp256k1::ecdsa::Signature::from_compact(&bytes[..64]).map_err(|_| SignatureError::OutOfRange)?;
+        let parsed = secp256k1::ecdsa::Signature::from_compact(&bytes[..64])
+            .map_err(|_| SignatureError::OutOfRange)?;
         if bytes[..32] == [0; 32] || bytes[32..64] == [0; 32] {
             return Err(SignatureError::OutOfRange);
         }
@@ -79,10 +82,12 @@ impl Signature {
     /// [`SignatureError::OutOfRange`] when no point on the curve fits.
     pub fn recover(&self, digest: B256) -> Result<Address, SignatureError> {
         let recovery = RecoveryId::from_u8_masked(self.0[64] - 27);
-        let signature =
-            RecoverableSignature::from_compact(&self.0[..64], recovery).map_err(|_| SignatureError::OutOfRange)?;
+        let signature = RecoverableSignature::from_compact(&self.0[..64], recovery)
+            .map_err(|_| SignatureError::OutOfRange)?;
         let message = secp256k1::Message::from_digest(digest.0);
-        let public = signature.recover(message).map_err(|_| SignatureError::OutOfRange)?;
+        let public = signature
+            .recover(message)
+            .map_err(|_| SignatureError::OutOfRange)?;
         Ok(address_of(&public))
     }
 
@@ -92,7 +97,11 @@ impl Signature {
     /// [`SignatureError::WrongSigner`] names both addresses.
     pub fn verify(&self, digest: B256, expected: Address) -> Result<(), SignatureError> {
         let signer = self.recover(digest)?;
-        if signer == expected { Ok(()) } else { Err(SignatureError::WrongSigner { expected, signer }) }
+        if signer == expected {
+            Ok(())
+        } else {
+            Err(SignatureError::WrongSigner { expected, signer })
+        }
     }
 }
 
@@ -135,30 +144,49 @@ mod tests {
         let (_, _, signature) = signed();
         let good = *signature.as_bytes();
         assert_eq!(Signature::from_slice(&good).unwrap(), signature);
-        assert_eq!(Signature::from_slice(&good[..64]).unwrap_err(), SignatureError::Length(64));
+        assert_eq!(
+            Signature::from_slice(&good[..64]).unwrap_err(),
+            SignatureError::Length(64)
+        );
 
         let mut zero_based = good;
         zero_based[64] -= 27;
-        assert!(matches!(Signature::from_slice(&zero_based).unwrap_err(), SignatureError::RecoveryByte(_)));
+        assert!(matches!(
+            Signature::from_slice(&zero_based).unwrap_err(),
+            SignatureError::RecoveryByte(_)
+        ));
 
-        let order: U256 = "0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141".parse().unwrap();
+        let order: U256 = "0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
+            .parse()
+            .unwrap();
         let mut high = good;
         let s = U256::from_be_slice(&good[32..64]);
         high[32..64].copy_from_slice(&(order - s).to_be_bytes::<32>());
         high[64] = 27 + 28 - good[64];
-        assert_eq!(Signature::from_slice(&high).unwrap_err(), SignatureError::HighS);
+        assert_eq!(
+            Signature::from_slice(&high).unwrap_err(),
+            SignatureError::HighS
+        );
 
         let mut zero = good;
         zero[..32].fill(0);
-        assert_eq!(Signature::from_slice(&zero).unwrap_err(), SignatureError::OutOfRange);
+        assert_eq!(
+            Signature::from_slice(&zero).unwrap_err(),
+            SignatureError::OutOfRange
+        );
     }
 
     #[test]
     fn a_foreign_signature_is_named() {
         let (key, digest, signature) = signed();
         signature.verify(digest, key.address()).unwrap();
-        let error = signature.verify(keccak256(b"other"), key.address()).unwrap_err();
-        assert!(matches!(error, SignatureError::WrongSigner { .. } | SignatureError::OutOfRange));
+        let error = signature
+            .verify(keccak256(b"other"), key.address())
+            .unwrap_err();
+        assert!(matches!(
+            error,
+            SignatureError::WrongSigner { .. } | SignatureError::OutOfRange
+        ));
     }
 
     proptest! {

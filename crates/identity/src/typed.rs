@@ -48,7 +48,9 @@ impl TypedStruct {
     /// Starts with the type string, for example `Exit(address consumer,uint256 nonce)`.
     #[must_use]
     pub fn new(type_string: &str) -> Self {
-        Self { encoded: keccak256(type_string).to_vec() }
+        Self {
+            encoded: keccak256(type_string).to_vec(),
+        }
     }
 
     /// A `uint256`, or any narrower unsigned integer.
@@ -91,8 +93,12 @@ mod tests {
     /// The `Mail` example of the EIP itself has another domain; its struct hash is what can be compared.
     #[test]
     fn the_person_struct_of_the_eip() {
-        let cow: Address = "0xCD2a3d9F938E13CD947Ec05AbC7FE734Df8DD826".parse().unwrap_or_default();
-        let person = TypedStruct::new("Person(string name,address wallet)").hash_of(b"Cow").address(cow);
+        let cow: Address = "0xCD2a3d9F938E13CD947Ec05AbC7FE734Df8DD826"
+            .parse()
+            .unwrap_or_default();
+        let person = TypedStruct::new("Person(string name,address wallet)")
+            .hash_of(b"Cow")
+            .address(cow);
         assert_eq!(
             person.hash().to_string(),
             "0xfc71e5fa27ff56c350aa531bc129ebdf613b772b6604664f5d8dbe21b85eb0c8"
@@ -102,9 +108,18 @@ mod tests {
     #[test]
     fn another_chain_or_contract_is_another_digest() {
         let message = TypedStruct::new("Note(uint256 n)").uint(U256::from(1));
-        let here = Domain { chain_id: 1, verifying_contract: Address::ZERO };
-        let there = Domain { chain_id: 2, ..here };
-        let other = Domain { verifying_contract: Address::repeat_byte(1), ..here };
+        let here = Domain {
+            chain_id: 1,
+            verifying_contract: Address::ZERO,
+        };
+        let there = Domain {
+            chain_id: 2,
+            ..here
+        };
+        let other = Domain {
+            verifying_contract: Address::repeat_byte(1),
+            ..here
+        };
         assert_ne!(here.digest(&message), there.digest(&message));
         assert_ne!(here.digest(&message), other.digest(&message));
     }

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use wayfare_payment::{Amount, Exchange, Invoice, SignedAgreement, Usage};
-use wayfare_tunnel::{AddPeerError, Endpoint, EndpointConfig, Event, PeerConfig, PeerId, PublicKey, Received, Sealed};
+use wayfare_tunnel::{
+    AddPeerError, Endpoint, EndpointConfig, Event, PeerConfig, PeerId, PublicKey, Received, Sealed,
+};
 use wayfare_tunnel::{StaticSecret, Transmit};
 
 use crate::meter::Meter;
@@ -115,7 +117,13 @@ impl ConsumerSession {
     /// # Errors
     /// [`AddPeerError`] when the provider's tunnel key is unusable.
     pub fn new(setup: ConsumerSetup, now: Instant) -> Result<Self, AddPeerError> {
-        let mut endpoint = Endpoint::new(setup.tunnel_secret, setup.seed, now, setup.wall, setup.tunnel);
+        let mut endpoint = Endpoint::new(
+            setup.tunnel_secret,
+            setup.seed,
+            now,
+            setup.wall,
+            setup.tunnel,
+        );
         let everything = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a constant prefix"));
         let peer = endpoint.add_peer(PeerConfig {
             public_key: PublicKey(setup.reply.binding.tunnel_key),
@@ -180,7 +188,12 @@ impl ConsumerSession {
     }
 
     /// Opens one datagram in place; a packet that comes out is for the applications.
-    pub fn open<'a>(&mut self, from: SocketAddr, datagram: &'a mut [u8], now: Instant) -> Received<'a> {
+    pub fn open<'a>(
+        &mut self,
+        from: SocketAddr,
+        datagram: &'a mut [u8],
+        now: Instant,
+    ) -> Received<'a> {
         let received = self.endpoint.handle_datagram(from, datagram, now);
         match &received {
             Received::Packet { packet, .. } => {
@@ -258,13 +271,25 @@ impl ConsumerSession {
     /// When [`ConsumerSession::handle_timeout`] wants to be called, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let tunnel = self.endpoint.poll_timeout().map(|deadline| Deadline { at: deadline.at, why: Why::Tunnel });
+        let tunnel = self.endpoint.poll_timeout().map(|deadline| Deadline {
+            at: deadline.at,
+            why: Why::Tunnel,
+        });
         if self.closed {
             return tunnel;
         }
-        let report = Deadline { at: self.next_report, why: Why::Report };
-        let silence = Deadline { at: self.heard_at + SILENCE, why: Why::Silence };
-        [Some(report), Some(silence), tunnel].into_iter().flatten().min_by_key(|deadline| deadline.at)
+        let report = Deadline {
+            at: self.next_report,
+            why: Why::Report,
+        };
+        let silence = Deadline {
+            at: self.heard_at + SILENCE,
+            why: Why::Silence,
+        };
+        [Some(report), Some(silence), tunnel]
+            .into_iter()
+            .flatten()
+            .min_by_key(|deadline| deadline.at)
     }
 
     /// The next thing to do, if any.

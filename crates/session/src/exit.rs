@@ -13,14 +13,18 @@ use std::time::{Duration, Instant, SystemTime};
 use ipnet::{Ipv4Net, Ipv6Net};
 use wayfare_identity::{Address, Signer};
 use wayfare_payment::{
-    AgreementId, Amount, Batch, ChannelId, Collector, CollectorOutput, Gate, Hashlock, HermesAccount, IssueFailure,
-    IssueReply, IssueRequest, Preimage, Price, SettleMaterial, Ticket,
+    AgreementId, Amount, Batch, ChannelId, Collector, CollectorOutput, Gate, Hashlock,
+    HermesAccount, IssueFailure, IssueReply, IssueRequest, Preimage, Price, SettleMaterial, Ticket,
 };
-use wayfare_tunnel::{Endpoint, EndpointConfig, Event, IpPacket, PeerId, Received, Sealed, StaticSecret, Transmit};
+use wayfare_tunnel::{
+    Endpoint, EndpointConfig, Event, IpPacket, PeerId, Received, Sealed, StaticSecret, Transmit,
+};
 
 use crate::pool::AddressPool;
 use crate::provider::{CLOSING, Closing, IDLE, ProviderSession, SessionStatus};
-use crate::{ConsumerFrame, Deadline, GateState, ProviderFrame, Refusal, RefusalCode, SessionToken, Why};
+use crate::{
+    ConsumerFrame, Deadline, GateState, ProviderFrame, Refusal, RefusalCode, SessionToken, Why,
+};
 
 pub use admission::AdmissionFacts;
 
@@ -171,7 +175,11 @@ impl Exit {
 
     /// Agreements of an earlier run have no tunnel any more: what is covered stays ours, the rest is not asked for again.
     fn end_former_sessions(&mut self, now: Instant) {
-        let former: Vec<_> = self.collector.agreements().map(|terms| terms.agreement.id).collect();
+        let former: Vec<_> = self
+            .collector
+            .agreements()
+            .map(|terms| terms.agreement.id)
+            .collect();
         for id in former {
             let usage = self.collector.usage(id).unwrap_or_default();
             self.collector.close(id, &usage, now);
@@ -186,7 +194,12 @@ impl Exit {
     }
 
     /// Opens one datagram of the socket in place.
-    pub fn open<'a>(&mut self, from: SocketAddr, datagram: &'a mut [u8], now: Instant) -> Opened<'a> {
+    pub fn open<'a>(
+        &mut self,
+        from: SocketAddr,
+        datagram: &'a mut [u8],
+        now: Instant,
+    ) -> Opened<'a> {
         let received = self.endpoint.handle_datagram(from, datagram, now);
         let outcome = match received {
             Received::Packet { peer, packet } => {
@@ -235,15 +248,28 @@ impl Exit {
     ///
     /// # Errors
     /// [`RefusalCode::Unknown`] when the token names no session.
-    pub fn handle_frame(&mut self, token: SessionToken, frame: ConsumerFrame, now: Instant) -> Result<(), Refusal> {
-        let unknown = || Refusal::new(RefusalCode::Unknown, "there is no such session: open a new one");
+    pub fn handle_frame(
+        &mut self,
+        token: SessionToken,
+        frame: ConsumerFrame,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let unknown = || {
+            Refusal::new(
+                RefusalCode::Unknown,
+                "there is no such session: open a new one",
+            )
+        };
         let peer = *self.by_token.get(&token).ok_or_else(unknown)?;
         let session = self.sessions.get_mut(&peer).ok_or_else(unknown)?;
         session.heard_at = now;
         match frame {
             ConsumerFrame::Attach(_) => {
                 let gate = session.gate.clone();
-                self.push(ExitOutput::Frame { token, frame: ProviderFrame::Gate(gate) });
+                self.push(ExitOutput::Frame {
+                    token,
+                    frame: ProviderFrame::Gate(gate),
+                });
             }
             ConsumerFrame::Payment(exchange) => self.collector.handle_exchange(exchange, now),
             ConsumerFrame::Usage(usage) => session.claimed = usage,
@@ -297,7 +323,10 @@ impl Exit {
         for peer in peers {
             let token = self.sessions[&peer].token;
             let seconds = u32::try_from(CLOSING.as_secs()).unwrap_or(u32::MAX);
-            self.push(ExitOutput::Frame { token, frame: ProviderFrame::Draining { seconds } });
+            self.push(ExitOutput::Frame {
+                token,
+                frame: ProviderFrame::Draining { seconds },
+            });
             self.start_closing(peer, Some(RefusalCode::Draining), now);
         }
         self.drain_collector(now);
@@ -306,7 +335,10 @@ impl Exit {
     /// The numbers of every session.
     #[must_use]
     pub fn sessions(&self, now: Instant) -> Vec<SessionStatus> {
-        self.sessions.values().map(|session| session.status(now)).collect()
+        self.sessions
+            .values()
+            .map(|session| session.status(now))
+            .collect()
     }
 
     /// How many sessions there are.
@@ -330,8 +362,12 @@ impl Exit {
             self.next_report = now + REPORT_EVERY;
             self.report(now);
         }
-        let ended: Vec<_> =
-            self.sessions.iter().filter(|(_, s)| now >= s.gives_up_at()).map(|(peer, _)| *peer).collect();
+        let ended: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| now >= s.gives_up_at())
+            .map(|(peer, _)| *peer)
+            .collect();
         for peer in ended {
             self.give_up(peer, now);
         }
@@ -341,16 +377,30 @@ impl Exit {
     /// When [`Exit::handle_timeout`] wants to be called, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let tunnel = self.endpoint.poll_timeout().map(|deadline| Deadline { at: deadline.at, why: Why::Tunnel });
-        let payment = self.collector.poll_timeout().map(|deadline| Deadline { at: deadline.at, why: Why::Payment });
-        let report =
-            (!self.sessions.is_empty()).then_some(Deadline { at: self.next_report, why: Why::Report });
+        let tunnel = self.endpoint.poll_timeout().map(|deadline| Deadline {
+            at: deadline.at,
+            why: Why::Tunnel,
+        });
+        let payment = self.collector.poll_timeout().map(|deadline| Deadline {
+            at: deadline.at,
+            why: Why::Payment,
+        });
+        let report = (!self.sessions.is_empty()).then_some(Deadline {
+            at: self.next_report,
+            why: Why::Report,
+        });
         let silence = self
             .sessions
             .values()
-            .map(|session| Deadline { at: session.gives_up_at(), why: Why::Silence })
+            .map(|session| Deadline {
+                at: session.gives_up_at(),
+                why: Why::Silence,
+            })
             .min_by_key(|deadline| deadline.at);
-        [tunnel, payment, report, silence].into_iter().flatten().min_by_key(|deadline| deadline.at)
+        [tunnel, payment, report, silence]
+            .into_iter()
+            .flatten()
+            .min_by_key(|deadline| deadline.at)
     }
 
     /// The next thing to do, if any.
@@ -360,7 +410,9 @@ impl Exit {
 
     /// Counts a packet that may pass. `false`: the gate is closed, nothing is counted.
     fn count(&mut self, peer: PeerId, bytes: usize, direction: Direction, now: Instant) -> bool {
-        let Some(session) = self.sessions.get_mut(&peer) else { return false };
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return false;
+        };
         if direction == Direction::Up {
             session.heard_at = now;
         }
@@ -382,21 +434,29 @@ impl Exit {
             let token = session.token;
             let gate = GateState::Closed(why.to_string());
             if session.set_gate(gate.clone(), now) {
-                self.push(ExitOutput::Frame { token, frame: ProviderFrame::Gate(gate) });
+                self.push(ExitOutput::Frame {
+                    token,
+                    frame: ProviderFrame::Gate(gate),
+                });
             }
         }
         true
     }
 
     fn update_payments(&mut self, peer: PeerId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return;
+        };
         session.dirty = false;
         let usage = session.meter.usage(now);
-        self.collector.handle_usage(session.agreement.id, &usage, now);
+        self.collector
+            .handle_usage(session.agreement.id, &usage, now);
     }
 
     fn update_gate(&mut self, peer: PeerId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return;
+        };
         let usage = session.meter.usage(now);
         let gate = match self.collector.gate(session.agreement.id, &usage) {
             Gate::Open => GateState::Open,
@@ -404,7 +464,10 @@ impl Exit {
         };
         let token = session.token;
         if session.set_gate(gate.clone(), now) {
-            self.push(ExitOutput::Frame { token, frame: ProviderFrame::Gate(gate) });
+            self.push(ExitOutput::Frame {
+                token,
+                frame: ProviderFrame::Gate(gate),
+            });
         }
     }
 
@@ -415,16 +478,24 @@ impl Exit {
             self.update_gate(peer, now);
             let session = &self.sessions[&peer];
             let (token, usage) = (session.token, session.meter.usage(now));
-            self.push(ExitOutput::Frame { token, frame: ProviderFrame::Usage(usage) });
+            self.push(ExitOutput::Frame {
+                token,
+                frame: ProviderFrame::Usage(usage),
+            });
         }
     }
 
     fn start_closing(&mut self, peer: PeerId, code: Option<RefusalCode>, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return;
+        };
         if session.closing.is_some() {
             return;
         }
-        session.closing = Some(Closing { until: now + CLOSING, code });
+        session.closing = Some(Closing {
+            until: now + CLOSING,
+            code,
+        });
         session.set_gate(GateState::Closed("the session is closing".into()), now);
         let usage = session.meter.usage(now);
         self.collector.close(session.agreement.id, &usage, now);
@@ -432,9 +503,13 @@ impl Exit {
 
     /// The last payment is covered, or will not come.
     fn handle_ended(&mut self, agreement: AgreementId, unpaid: Amount, now: Instant) {
-        let Some(peer) = self.by_agreement.get(&agreement).copied() else { return };
+        let Some(peer) = self.by_agreement.get(&agreement).copied() else {
+            return;
+        };
         let closing = self.sessions.get(&peer).and_then(|session| session.closing);
-        let code = closing.and_then(|closing| closing.code).unwrap_or(RefusalCode::Draining);
+        let code = closing
+            .and_then(|closing| closing.code)
+            .unwrap_or(RefusalCode::Draining);
         let reason = if unpaid.is_zero() {
             Refusal::new(code, "closed after the last payment")
         } else {
@@ -444,30 +519,48 @@ impl Exit {
     }
 
     fn give_up(&mut self, peer: PeerId, now: Instant) {
-        let Some(session) = self.sessions.get(&peer) else { return };
+        let Some(session) = self.sessions.get(&peer) else {
+            return;
+        };
         let reason = if let Some(closing) = session.closing {
-            Refusal::new(closing.code.unwrap_or(RefusalCode::Unpaid), "closed before the last payment came")
+            Refusal::new(
+                closing.code.unwrap_or(RefusalCode::Unpaid),
+                "closed before the last payment came",
+            )
         } else if now >= session.heard_at + IDLE {
             Refusal::new(RefusalCode::Unknown, "nothing was heard for 60 s")
         } else {
-            Refusal::new(RefusalCode::Unpaid, format!("nothing was paid for 120 s: {:?}", session.gate))
+            Refusal::new(
+                RefusalCode::Unpaid,
+                format!("nothing was paid for 120 s: {:?}", session.gate),
+            )
         };
         self.end(peer, reason, now);
     }
 
     fn end(&mut self, peer: PeerId, reason: Refusal, now: Instant) {
-        let Some(session) = self.sessions.remove(&peer) else { return };
+        let Some(session) = self.sessions.remove(&peer) else {
+            return;
+        };
         self.endpoint.remove_peer(peer);
         self.pool.release(&session.lease);
         self.by_agreement.remove(&session.agreement.id);
         self.by_token.remove(&session.token);
         self.dirty.remove(&peer);
         if session.closing.is_none() {
-            self.collector.close(session.agreement.id, &session.meter.usage(now), now);
+            self.collector
+                .close(session.agreement.id, &session.meter.usage(now), now);
         }
         let token = session.token;
-        self.push(ExitOutput::Frame { token, frame: ProviderFrame::Closed(reason.clone()) });
-        self.push(ExitOutput::Ended { token, status: Box::new(session.status(now)), reason });
+        self.push(ExitOutput::Frame {
+            token,
+            frame: ProviderFrame::Closed(reason.clone()),
+        });
+        self.push(ExitOutput::Ended {
+            token,
+            status: Box::new(session.status(now)),
+            reason,
+        });
     }
 
     fn drain_tunnel(&mut self, now: Instant) {
@@ -484,40 +577,79 @@ impl Exit {
     fn drain_collector(&mut self, now: Instant) {
         while let Some(output) = self.collector.poll_output() {
             match output {
-                CollectorOutput::Persist { ticket, batch } => self.push(ExitOutput::Persist { ticket, batch }),
+                CollectorOutput::Persist { ticket, batch } => {
+                    self.push(ExitOutput::Persist { ticket, batch })
+                }
                 CollectorOutput::Invoice(invoice) => {
                     if let Some(token) = self.token_of(invoice.agreement) {
-                        self.push(ExitOutput::Frame { token, frame: ProviderFrame::Invoice(invoice) });
+                        self.push(ExitOutput::Frame {
+                            token,
+                            frame: ProviderFrame::Invoice(invoice),
+                        });
                     }
                 }
                 CollectorOutput::Issue(request) => self.push(ExitOutput::Issue(Box::new(request))),
-                CollectorOutput::Reveal { channel, hashlock, preimage } => {
-                    self.push(ExitOutput::Reveal { channel, hashlock, preimage });
+                CollectorOutput::Reveal {
+                    channel,
+                    hashlock,
+                    preimage,
+                } => {
+                    self.push(ExitOutput::Reveal {
+                        channel,
+                        hashlock,
+                        preimage,
+                    });
                 }
-                CollectorOutput::Paid { agreement, total } => self.handle_paid(agreement, total, now),
-                CollectorOutput::Settleable(material) => self.push(ExitOutput::Settleable(material)),
+                CollectorOutput::Paid { agreement, total } => {
+                    self.handle_paid(agreement, total, now)
+                }
+                CollectorOutput::Settleable(material) => {
+                    self.push(ExitOutput::Settleable(material))
+                }
                 CollectorOutput::Refused { agreement, why } => {
-                    self.push(ExitOutput::Trouble { agreement: Some(agreement), why: why.to_string() });
+                    self.push(ExitOutput::Trouble {
+                        agreement: Some(agreement),
+                        why: why.to_string(),
+                    });
                 }
                 CollectorOutput::HermesRefused { agreement, why } => {
-                    self.push(ExitOutput::Trouble { agreement: Some(agreement), why: why.to_string() });
+                    self.push(ExitOutput::Trouble {
+                        agreement: Some(agreement),
+                        why: why.to_string(),
+                    });
                 }
                 CollectorOutput::WrongReply(fault) => {
-                    self.push(ExitOutput::Trouble { agreement: None, why: fault.to_string() });
+                    self.push(ExitOutput::Trouble {
+                        agreement: None,
+                        why: fault.to_string(),
+                    });
                 }
-                CollectorOutput::Ended { agreement, covered: _, unpaid } => self.handle_ended(agreement, unpaid, now),
+                CollectorOutput::Ended {
+                    agreement,
+                    covered: _,
+                    unpaid,
+                } => self.handle_ended(agreement, unpaid, now),
             }
         }
     }
 
     fn handle_paid(&mut self, agreement: AgreementId, total: Amount, now: Instant) {
-        let Some(peer) = self.by_agreement.get(&agreement).copied() else { return };
+        let Some(peer) = self.by_agreement.get(&agreement).copied() else {
+            return;
+        };
         if let Some(session) = self.sessions.get_mut(&peer) {
             session.paid = total;
             let token = session.token;
-            self.push(ExitOutput::Frame { token, frame: ProviderFrame::Paid(total) });
+            self.push(ExitOutput::Frame {
+                token,
+                frame: ProviderFrame::Paid(total),
+            });
         }
-        if self.sessions.get(&peer).is_some_and(|session| session.closing.is_none()) {
+        if self
+            .sessions
+            .get(&peer)
+            .is_some_and(|session| session.closing.is_none())
+        {
             self.update_gate(peer, now);
         }
     }

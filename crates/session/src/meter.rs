@@ -31,7 +31,13 @@ impl Meter {
     }
 
     pub(crate) fn usage(&self, now: Instant) -> Usage {
-        let time = self.started.map_or_else(Default::default, |start| now.saturating_duration_since(start));
-        Usage { up: self.up, down: self.down, time }
+        let time = self.started.map_or_else(Default::default, |start| {
+            now.saturating_duration_since(start)
+        });
+        Usage {
+            up: self.up,
+            down: self.down,
+            time,
+        }
     }
 }

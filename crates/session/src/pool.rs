@@ -34,7 +34,13 @@ impl<T: Copy> AddressPool<T> {
         // The broadcast address stays free.
         let usable = hosts.saturating_sub(u64::from(RESERVED) + 1);
         let capacity = u32::try_from(usable).unwrap_or(u32::MAX).min(MAX_SLOTS);
-        Self { v4, v6, slots: Vec::new(), capacity, cursor: 0 }
+        Self {
+            v4,
+            v6,
+            slots: Vec::new(),
+            capacity,
+            cursor: 0,
+        }
     }
 
     /// The address of the exit itself on the tunnel device.
@@ -43,7 +49,8 @@ impl<T: Copy> AddressPool<T> {
     }
 
     pub(crate) fn exit_v6(&self) -> Option<Ipv6Addr> {
-        self.v6.map(|net| Ipv6Addr::from(u128::from(net.network()) + 1))
+        self.v6
+            .map(|net| Ipv6Addr::from(u128::from(net.network()) + 1))
     }
 
     /// A free pair, not yet taken; `None` when the pool is exhausted.
@@ -52,7 +59,9 @@ impl<T: Copy> AddressPool<T> {
             .map(|step| (self.cursor + step) % self.capacity)
             .find(|slot| self.slots.get(*slot as usize).is_none_or(Option::is_none))?;
         let v4 = Ipv4Addr::from(u32::from(self.v4.network()) + RESERVED + slot);
-        let v6 = self.v6.map(|net| Ipv6Addr::from(u128::from(net.network()) + u128::from(RESERVED + slot)));
+        let v6 = self
+            .v6
+            .map(|net| Ipv6Addr::from(u128::from(net.network()) + u128::from(RESERVED + slot)));
         Some(Lease { slot, v4, v6 })
     }
 
@@ -75,8 +84,12 @@ impl<T: Copy> AddressPool<T> {
     /// Whose address this is.
     pub(crate) fn owner(&self, address: IpAddr) -> Option<T> {
         let number = match address {
-            IpAddr::V4(address) => u128::from(u32::from(address).checked_sub(u32::from(self.v4.network()))?),
-            IpAddr::V6(address) => u128::from(address).checked_sub(u128::from(self.v6?.network()))?,
+            IpAddr::V4(address) => {
+                u128::from(u32::from(address).checked_sub(u32::from(self.v4.network()))?)
+            }
+            IpAddr::V6(address) => {
+                u128::from(address).checked_sub(u128::from(self.v6?.network()))?
+            }
         };
         let slot = usize::try_from(number.checked_sub(u128::from(RESERVED))?).ok()?;
         self.slots.get(slot).copied().flatten()
@@ -95,7 +108,10 @@ mod tests {
     }
 
     fn pool() -> AddressPool<u8> {
-        AddressPool::new("10.80.0.0/29".parse().unwrap(), Some("fd00:80::/64".parse().unwrap()))
+        AddressPool::new(
+            "10.80.0.0/29".parse().unwrap(),
+            Some("fd00:80::/64".parse().unwrap()),
+        )
     }
 
     #[test]
@@ -116,7 +132,15 @@ mod tests {
         let lease = take(&mut pool, 7).unwrap();
         assert_eq!(pool.owner(lease.v4.into()), Some(7));
         assert_eq!(pool.owner(lease.v6.unwrap().into()), Some(7));
-        for stranger in ["10.80.0.1", "10.80.0.3", "9.9.9.9", "255.255.255.255", "fd00:80::1", "::", "ffff::"] {
+        for stranger in [
+            "10.80.0.1",
+            "10.80.0.3",
+            "9.9.9.9",
+            "255.255.255.255",
+            "fd00:80::1",
+            "::",
+            "ffff::",
+        ] {
             assert_eq!(pool.owner(stranger.parse().unwrap()), None, "{stranger}");
         }
         assert_eq!(pool.exit_v4().to_string(), "10.80.0.1");

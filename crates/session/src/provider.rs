@@ -57,7 +57,12 @@ pub struct SessionStatus {
 }
 
 impl ProviderSession {
-    pub(crate) fn new(agreement: Agreement, token: SessionToken, lease: Lease, now: Instant) -> Self {
+    pub(crate) fn new(
+        agreement: Agreement,
+        token: SessionToken,
+        lease: Lease,
+        now: Instant,
+    ) -> Self {
         Self {
             agreement,
             token,

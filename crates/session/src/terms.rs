@@ -97,7 +97,10 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with its reason.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -115,9 +118,14 @@ impl OpenRequest {
             .verify(agreement.digest(), agreement.consumer)
             .map_err(|cause| signature("the agreement is not signed by its consumer", &cause))?;
         if self.binding.identity != agreement.consumer || self.binding.agreement != agreement.id.0 {
-            return Err(signature("the tunnel key", &"is bound to another identity or agreement"));
+            return Err(signature(
+                "the tunnel key",
+                &"is bound to another identity or agreement",
+            ));
         }
-        self.binding.verify(&agreement.domain()).map_err(|cause| signature("the tunnel key", &cause))
+        self.binding
+            .verify(&agreement.domain())
+            .map_err(|cause| signature("the tunnel key", &cause))
     }
 }
 
@@ -128,15 +136,24 @@ impl OpenReply {
     /// A [`Refusal`] that names what does not hold.
     pub fn verify(&self, request: &OpenRequest) -> Result<SignedAgreement, Refusal> {
         let agreement = request.agreement;
-        let signature = |what: &str| Refusal::new(RefusalCode::Signature, format!("{what}: choose another provider"));
+        let signature = |what: &str| {
+            Refusal::new(
+                RefusalCode::Signature,
+                format!("{what}: choose another provider"),
+            )
+        };
         let signed = SignedAgreement {
             agreement,
             consumer_signature: request.consumer_signature,
             provider_signature: self.provider_signature,
         };
-        signed.verify().map_err(|_| signature("the provider did not sign these terms"))?;
+        signed
+            .verify()
+            .map_err(|_| signature("the provider did not sign these terms"))?;
         if self.binding.identity != agreement.provider || self.binding.agreement != agreement.id.0 {
-            return Err(signature("the provider's tunnel key is bound to another identity or agreement"));
+            return Err(signature(
+                "the provider's tunnel key is bound to another identity or agreement",
+            ));
         }
         self.binding
             .verify(&agreement.domain())

@@ -80,8 +80,15 @@ pub fn negotiate(ours: &Hello, theirs: &Hello) -> Result<Welcome, Incompatible> 
         });
     }
     let offered = theirs.capabilities.iter().take(MAX_CAPABILITIES);
-    let capabilities = offered.filter(|name| ours.capabilities.contains(*name)).cloned().collect();
-    Ok(Welcome { protocol, capabilities, software: ours.software.clone() })
+    let capabilities = offered
+        .filter(|name| ours.capabilities.contains(*name))
+        .cloned()
+        .collect();
+    Ok(Welcome {
+        protocol,
+        capabilities,
+        software: ours.software.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -90,12 +97,20 @@ mod tests {
     use super::*;
 
     fn hello(min: u32, max: u32) -> Hello {
-        Hello { protocol_min: min, protocol_max: max, ..Hello::ours() }
+        Hello {
+            protocol_min: min,
+            protocol_max: max,
+            ..Hello::ours()
+        }
     }
 
     #[test]
     fn the_highest_common_version_wins() {
-        for (ours, theirs, expected) in [((1, 3), (2, 5), Some(3)), ((1, 1), (1, 4), Some(1)), ((3, 4), (1, 2), None)] {
+        for (ours, theirs, expected) in [
+            ((1, 3), (2, 5), Some(3)),
+            ((1, 1), (1, 4), Some(1)),
+            ((3, 4), (1, 2), None),
+        ] {
             let agreed = negotiate(&hello(ours.0, ours.1), &hello(theirs.0, theirs.1)).ok();
             assert_eq!(agreed.map(|w| w.protocol), expected);
         }
@@ -107,6 +122,9 @@ mod tests {
         ours.capabilities = ["a", "b"].map(String::from).into();
         let mut theirs = hello(1, 1);
         theirs.capabilities = ["b", "c"].map(String::from).into();
-        assert_eq!(negotiate(&ours, &theirs).unwrap().capabilities, ["b".to_owned()].into());
+        assert_eq!(
+            negotiate(&ours, &theirs).unwrap().capabilities,
+            ["b".to_owned()].into()
+        );
     }
 }

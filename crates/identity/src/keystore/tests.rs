@@ -14,7 +14,11 @@ const PBKDF2: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"
 "mac":"517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"},"id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","version":3}"#;
 
 fn chance() -> KeystoreSalt {
-    KeystoreSalt { salt: [1; 32], iv: [2; 16], id: [3; 16] }
+    KeystoreSalt {
+        salt: [1; 32],
+        iv: [2; 16],
+        id: [3; 16],
+    }
 }
 
 #[test]
@@ -30,8 +34,14 @@ fn what_is_sealed_opens_again_and_only_with_its_passphrase() {
     let key = SecretKey::from_bytes([8; 32]).unwrap();
     let file = seal_keystore(&key, "correct horse", Kdf::Development, &chance()).unwrap();
     assert_eq!(keystore_address(&file).unwrap(), Some(key.address()));
-    assert_eq!(open_keystore(&file, "correct horse").unwrap().to_bytes(), key.to_bytes());
-    assert_eq!(open_keystore(&file, "wrong").unwrap_err(), KeystoreError::WrongPassphrase);
+    assert_eq!(
+        open_keystore(&file, "correct horse").unwrap().to_bytes(),
+        key.to_bytes()
+    );
+    assert_eq!(
+        open_keystore(&file, "wrong").unwrap_err(),
+        KeystoreError::WrongPassphrase
+    );
     assert!(!file.contains(&hex::encode([8u8; 32])));
 }
 
@@ -39,21 +49,41 @@ fn what_is_sealed_opens_again_and_only_with_its_passphrase() {
 fn the_standard_export_asks_for_256_mib() {
     let key = SecretKey::from_bytes([8; 32]).unwrap();
     let file = seal_keystore(&key, "x", Kdf::Standard, &chance()).unwrap();
-    assert!(file.contains("\"n\": 262144") && file.contains("\"r\": 8"), "{file}");
+    assert!(
+        file.contains("\"n\": 262144") && file.contains("\"r\": 8"),
+        "{file}"
+    );
 }
 
 #[test]
 fn hostile_files_are_refused_with_a_reason() {
     let costly = SCRYPT.replace("\"n\":262144", "\"n\":1073741824");
-    assert_eq!(open_keystore(&costly, "x").unwrap_err(), KeystoreError::TooCostly);
+    assert_eq!(
+        open_keystore(&costly, "x").unwrap_err(),
+        KeystoreError::TooCostly
+    );
     let odd = SCRYPT.replace("\"n\":262144", "\"n\":262143");
-    assert!(matches!(open_keystore(&odd, "x").unwrap_err(), KeystoreError::Format(_)));
+    assert!(matches!(
+        open_keystore(&odd, "x").unwrap_err(),
+        KeystoreError::Format(_)
+    ));
     let cipher = SCRYPT.replace("aes-128-ctr", "rot13");
-    assert!(matches!(open_keystore(&cipher, "x").unwrap_err(), KeystoreError::Unsupported { what: "cipher", .. }));
+    assert!(matches!(
+        open_keystore(&cipher, "x").unwrap_err(),
+        KeystoreError::Unsupported { what: "cipher", .. }
+    ));
     let version = SCRYPT.replace("\"version\":3", "\"version\":4");
-    assert!(open_keystore(&version, "x").unwrap_err().to_string().contains("version 4"));
+    assert!(
+        open_keystore(&version, "x")
+            .unwrap_err()
+            .to_string()
+            .contains("version 4")
+    );
     for junk in ["", "{}", "[]", "null", "{\"version\":3}"] {
-        assert!(matches!(open_keystore(junk, "x").unwrap_err(), KeystoreError::Format(_)));
+        assert!(matches!(
+            open_keystore(junk, "x").unwrap_err(),
+            KeystoreError::Format(_)
+        ));
     }
 }
 
@@ -62,5 +92,8 @@ fn a_file_with_a_foreign_address_is_refused() {
     let key = SecretKey::from_bytes([8; 32]).unwrap();
     let file = seal_keystore(&key, "x", Kdf::Development, &chance()).unwrap();
     let foreign = file.replace(&hex::encode(key.address()), &"11".repeat(20));
-    assert!(matches!(open_keystore(&foreign, "x").unwrap_err(), KeystoreError::AddressMismatch { .. }));
+    assert!(matches!(
+        open_keystore(&foreign, "x").unwrap_err(),
+        KeystoreError::AddressMismatch { .. }
+    ));
 }

@@ -9,7 +9,9 @@ use wayfare_tunnel::{PeerConfig, PublicKey};
 
 use super::Exit;
 use crate::provider::ProviderSession;
-use crate::{Hello, OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork, negotiate};
+use crate::{
+    Hello, OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork, negotiate,
+};
 
 /// What the driver looked up about a consumer before it asks for admission.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +43,24 @@ impl Exit {
         self.check_terms(&request.agreement, facts)?;
         request.verify()?;
         let agreement = request.agreement;
-        let internal = |error: &dyn std::fmt::Display| Refusal::new(RefusalCode::Internal, error.to_string());
-        let provider_signature = self.signer.sign_digest(agreement.digest()).map_err(|error| internal(&error))?;
-        let binding =
-            TunnelBinding::sign(self.signer.as_ref(), &agreement.domain(), self.tunnel_key, agreement.id.0)
-                .map_err(|error| internal(&error))?;
-        let signed =
-            SignedAgreement { agreement, consumer_signature: request.consumer_signature, provider_signature };
+        let internal =
+            |error: &dyn std::fmt::Display| Refusal::new(RefusalCode::Internal, error.to_string());
+        let provider_signature = self
+            .signer
+            .sign_digest(agreement.digest())
+            .map_err(|error| internal(&error))?;
+        let binding = TunnelBinding::sign(
+            self.signer.as_ref(),
+            &agreement.domain(),
+            self.tunnel_key,
+            agreement.id.0,
+        )
+        .map_err(|error| internal(&error))?;
+        let signed = SignedAgreement {
+            agreement,
+            consumer_signature: request.consumer_signature,
+            provider_signature,
+        };
         let token = SessionToken(facts.token);
         let network = self.add_session(request, token, now)?;
         if let Err(error) = self.collector.open(signed, now) {
@@ -55,15 +68,27 @@ impl Exit {
             return Err(Refusal::new(RefusalCode::Terms, error.to_string()));
         }
         self.drain_collector(now);
-        Ok(OpenReply { welcome, provider_signature, binding, network, token })
+        Ok(OpenReply {
+            welcome,
+            provider_signature,
+            binding,
+            network,
+            token,
+        })
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
         if self.draining {
-            return Err(Refusal::new(RefusalCode::Draining, "the provider is shutting down: choose another one"));
+            return Err(Refusal::new(
+                RefusalCode::Draining,
+                "the provider is shutting down: choose another one",
+            ));
         }
         if self.sessions.len() >= self.config.max_sessions {
-            let message = format!("all {} sessions are taken: choose another provider", self.config.max_sessions);
+            let message = format!(
+                "all {} sessions are taken: choose another provider",
+                self.config.max_sessions
+            );
             return Err(Refusal::new(RefusalCode::Full, message));
         }
         Ok(())
@@ -73,30 +98,54 @@ impl Exit {
         let config = &self.config;
         let terms = |message: String| Err(Refusal::new(RefusalCode::Terms, message));
         if agreement.provider != self.signer.address() {
-            return terms(format!("the agreement names {} as provider", agreement.provider));
+            return terms(format!(
+                "the agreement names {} as provider",
+                agreement.provider
+            ));
         }
         if agreement.hermes != config.hermes {
             let message = format!("this provider is paid through the Hermes {}", config.hermes);
             return Err(Refusal::new(RefusalCode::Hermes, message));
         }
         if agreement.chain_id != config.chain_id || agreement.vault != config.vault {
-            return terms(format!("this provider is paid on chain {} by the vault {}", config.chain_id, config.vault));
+            return terms(format!(
+                "this provider is paid on chain {} by the vault {}",
+                config.chain_id, config.vault
+            ));
         }
         if agreement.price != config.price {
             return terms("the price has changed: fetch the proposal again".into());
         }
-        if agreement.chunk.is_zero() || agreement.chunk > config.chunk || agreement.chunk_limit > config.chunk_limit {
-            let message = format!("chunks of up to {} growing to {} are given", config.chunk, config.chunk_limit);
+        if agreement.chunk.is_zero()
+            || agreement.chunk > config.chunk
+            || agreement.chunk_limit > config.chunk_limit
+        {
+            let message = format!(
+                "chunks of up to {} growing to {} are given",
+                config.chunk, config.chunk_limit
+            );
             return terms(message);
         }
         if agreement.consumer_channel != facts.channel {
-            return terms("the consumer's channel is not the one that follows from its identity".into());
+            return terms(
+                "the consumer's channel is not the one that follows from its identity".into(),
+            );
         }
-        if self.collector.agreements().any(|known| known.agreement.id == agreement.id) {
-            return Err(Refusal::new(RefusalCode::Replayed, "this agreement was used before: make a new one"));
+        if self
+            .collector
+            .agreements()
+            .any(|known| known.agreement.id == agreement.id)
+        {
+            return Err(Refusal::new(
+                RefusalCode::Replayed,
+                "this agreement was used before: make a new one",
+            ));
         }
         if facts.leaving {
-            return Err(Refusal::new(RefusalCode::Unfunded, "the consumer is taking its deposit out"));
+            return Err(Refusal::new(
+                RefusalCode::Unfunded,
+                "the consumer is taking its deposit out",
+            ));
         }
         if facts.spendable < agreement.chunk {
             let message = format!(
@@ -110,7 +159,9 @@ impl Exit {
 
     /// Takes back what [`Exit::add_session`] did.
     fn forget(&mut self, agreement: AgreementId) {
-        let Some(peer) = self.by_agreement.remove(&agreement) else { return };
+        let Some(peer) = self.by_agreement.remove(&agreement) else {
+            return;
+        };
         self.endpoint.remove_peer(peer);
         if let Some(session) = self.sessions.remove(&peer) {
             self.pool.release(&session.lease);
@@ -124,7 +175,12 @@ impl Exit {
         token: SessionToken,
         now: Instant,
     ) -> Result<TunnelNetwork, Refusal> {
-        let full = || Refusal::new(RefusalCode::Full, "no tunnel address is left: choose another provider");
+        let full = || {
+            Refusal::new(
+                RefusalCode::Full,
+                "no tunnel address is left: choose another provider",
+            )
+        };
         let lease = self.pool.vacancy().ok_or_else(full)?;
         let mut allowed_ips = vec![IpNet::from(Ipv4Net::from(lease.v4))];
         allowed_ips.extend(lease.v6.map(|address| IpNet::from(Ipv6Net::from(address))));
@@ -135,15 +191,21 @@ impl Exit {
             endpoint: None,
             keepalive: None,
         };
-        let peer = self
-            .endpoint
-            .add_peer(peer)
-            .map_err(|error| Refusal::new(RefusalCode::Terms, format!("the tunnel key is not usable: {error}")))?;
+        let peer = self.endpoint.add_peer(peer).map_err(|error| {
+            Refusal::new(
+                RefusalCode::Terms,
+                format!("the tunnel key is not usable: {error}"),
+            )
+        })?;
         self.pool.occupy(&lease, peer);
         let session = ProviderSession::new(request.agreement, token, lease, now);
         self.sessions.insert(peer, session);
         self.by_agreement.insert(request.agreement.id, peer);
         self.by_token.insert(token, peer);
-        Ok(TunnelNetwork { consumer_v4: lease.v4, consumer_v6: lease.v6, mtu: self.config.mtu })
+        Ok(TunnelNetwork {
+            consumer_v4: lease.v4,
+            consumer_v6: lease.v6,
+            mtu: self.config.mtu,
+        })
     }
 }

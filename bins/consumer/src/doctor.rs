@@ -1,0 +1,118 @@
+//! `wayfare doctor`: looks at everything that a session needs, and says what to do about what is missing.
+
+use serde::Serialize;
+use wayfare_cli::{Failure, Kind, Output, Settings};
+use wayfare_node::{Node, Query};
+
+use crate::settings::node;
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    ok: bool,
+    said: String,
+}
+
+/// Runs every check and fails if one does.
+pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let mut findings = vec![privilege()];
+    match node(settings).await {
+        Ok(node) => {
+            findings.push(Finding {
+                what: "keys, ledger and chain",
+                ok: true,
+                said: "open, and the vault is there".into(),
+            });
+            findings.extend(services(&node).await);
+        }
+        Err(error) => findings.push(Finding {
+            what: "keys, ledger and chain",
+            ok: false,
+            said: error.to_string(),
+        }),
+    }
+    let broken = findings.iter().filter(|finding| !finding.ok).count();
+    output.show(&findings, |all| {
+        let line = |f: &Finding| {
+            format!(
+                "{} {:<24} {}",
+                if f.ok { "ok  " } else { "FAIL" },
+                f.what,
+                f.said
+            )
+        };
+        all.iter().map(line).collect::<Vec<_>>().join("\n")
+    });
+    if broken == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            Kind::Other,
+            format!("{broken} of {} checks failed", findings.len()),
+        ))
+    }
+}
+
+fn privilege() -> Finding {
+    let device = std::path::Path::new("/dev/net/tun").exists();
+    let may = wayfare_node::may_change_network();
+    let said = match (device, may) {
+        (true, true) => "may create a tunnel device and change routes".into(),
+        (false, _) => "/dev/net/tun is missing: modprobe tun".into(),
+        (true, false) => "needs CAP_NET_ADMIN: run `wayfare up` as root".into(),
+    };
+    Finding {
+        what: "privileges",
+        ok: device && may,
+        said,
+    }
+}
+
+async fn services(node: &Node) -> Vec<Finding> {
+    let account = match node.account().await {
+        Ok(account) => {
+            let ok = !account.spendable.is_zero();
+            let hint = if ok {
+                ""
+            } else {
+                ": top up with `wayfare topup`"
+            };
+            Finding {
+                what: "deposit",
+                ok,
+                said: format!("{} can be spent{hint}", account.spendable),
+            }
+        }
+        Err(error) => Finding {
+            what: "deposit",
+            ok: false,
+            said: error.to_string(),
+        },
+    };
+    let hermes = match node.hermes_state().await {
+        Ok(state) => Finding {
+            what: "Hermes",
+            ok: true,
+            said: format!("answers; it has accepted {}", state.promised),
+        },
+        Err(error) => Finding {
+            what: "Hermes",
+            ok: false,
+            said: error.to_string(),
+        },
+    };
+    let index = match node.discover(&Query::any()).await {
+        Ok(found) => Finding {
+            what: "index",
+            ok: !found.is_empty(),
+            said: format!("{} offers fit this network", found.len()),
+        },
+        Err(error) => Finding {
+            what: "index",
+            ok: false,
+            said: error.to_string(),
+        },
+    };
+    vec![account, hermes, index]
+}

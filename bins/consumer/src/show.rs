@@ -1,0 +1,58 @@
+//! What a running daemon answers over its socket.
+
+use wayfare_cli::{Failure, Kind, Output, Settings};
+use wayfare_node::LocalDaemon;
+
+use crate::settings::socket;
+
+fn daemon(settings: &Settings) -> Result<LocalDaemon, Failure> {
+    Ok(LocalDaemon::at(&socket(settings)?))
+}
+
+fn absent(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        Kind::Unreachable,
+        format!("no session is running here: {error}"),
+    )
+    .next("start one with `wayfare up`")
+}
+
+/// `wayfare status`.
+pub(crate) async fn status(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let status = daemon(settings)?
+        .status()
+        .await
+        .map_err(|error| absent(&error))?;
+    output.show(&status, |status| status.summary.clone());
+    Ok(())
+}
+
+/// `wayfare sessions`.
+pub(crate) async fn sessions(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let sessions = daemon(settings)?
+        .sessions()
+        .await
+        .map_err(|error| absent(&error))?;
+    output.show(&sessions, |sessions| {
+        let line = |s: &wayfare_node::SessionShown| {
+            format!(
+                "{} with {}: {} up, {} down, {} paid",
+                s.state, s.peer, s.up, s.down, s.paid
+            )
+        };
+        sessions.iter().map(line).collect::<Vec<_>>().join("\n")
+    });
+    Ok(())
+}
+
+/// `wayfare down`.
+pub(crate) async fn down(settings: &Settings, output: Output) -> Result<(), Failure> {
+    daemon(settings)?
+        .down()
+        .await
+        .map_err(|error| absent(&error))?;
+    output.show(&serde_json::json!({"event": "stopping"}), |_| {
+        "stopping after the last payment".into()
+    });
+    Ok(())
+}

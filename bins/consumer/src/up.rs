@@ -1,0 +1,330 @@
+//! `wayfare up`: find a provider, connect, stay connected, pay, leave cleanly.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use wayfare_cli::{Failure, Kind, Output, Settings};
+use wayfare_identity::Address;
+use wayfare_node::{
+    Amount, CloseReason, ConnectOptions, ConsumerEvent, GateState, LocalControl, Node, Price,
+    Proposal, ProposalShown, Query, SessionEvent, SessionReport, SystemTunnel,
+};
+
+use crate::settings::{failure, node, socket};
+
+/// A lost session is replaced after this long at first, then twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// How long the last payment may take.
+const LAST_PAYMENT: Duration = Duration::from_secs(8);
+/// The tunnel must come up within this time.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+
+/// Which offers fit.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Choice {
+    /// Only exits in this country (ISO 3166, two letters).
+    #[arg(long, value_name = "CC")]
+    country: Option<String>,
+    /// Only this provider.
+    #[arg(long, value_name = "ADDRESS")]
+    provider: Option<Address>,
+    /// Most per gibibyte, in smallest units.
+    #[arg(long, value_name = "AMOUNT")]
+    max_price: Option<Amount>,
+}
+
+/// Flags of `up`.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    choice: Choice,
+    /// Give up when the session is lost, instead of opening another one.
+    #[arg(long)]
+    once: bool,
+}
+
+impl Choice {
+    fn query(&self) -> Result<Query, Failure> {
+        let mut query = Query::any();
+        if let Some(country) = &self.country {
+            let parsed = country
+                .parse()
+                .map_err(|error| Failure::new(Kind::Usage, format!("--country: {error}")))?;
+            query = Query::country(parsed);
+        }
+        if let Some(provider) = self.provider {
+            query = query.provider(provider);
+        }
+        if let Some(per_gib) = self.max_price {
+            query = query.max_price(Price {
+                per_hour: Amount::MAX,
+                per_gib,
+            });
+        }
+        Ok(query)
+    }
+}
+
+/// `wayfare proposals`.
+pub(crate) async fn proposals(
+    choice: &Choice,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), Failure> {
+    let found = node(settings)
+        .await?
+        .discover(&choice.query()?)
+        .await
+        .map_err(failure)?;
+    let shown: Vec<_> = found.iter().map(ProposalShown::from).collect();
+    output.show(&json!({ "proposals": shown }), |_| {
+        let line = |p: &ProposalShown| {
+            format!(
+                "{}  {}  {} per GiB, {} per hour",
+                p.provider, p.country, p.per_gib, p.per_hour
+            )
+        };
+        match shown.as_slice() {
+            [] => "no offer fits".into(),
+            all => all.iter().map(line).collect::<Vec<_>>().join("\n"),
+        }
+    });
+    Ok(())
+}
+
+/// Why the inner loop ended.
+enum Ended {
+    Asked,
+    Lost(CloseReason),
+}
+
+/// `wayfare up`.
+pub(crate) async fn run(up: &Up, settings: &Settings, output: Output) -> Result<(), Failure> {
+    let state: PathBuf = settings.need("state_dir")?;
+    let device: String = settings.need("device")?;
+    let journal = SystemTunnel::recover(&state, &device)
+        .await
+        .map_err(failure)?;
+    let node = node(settings).await?;
+    let stop = CancellationToken::new();
+    let signalled = stop.clone();
+    tokio::spawn(async move {
+        wayfare_cli::terminated().await;
+        signalled.cancel();
+    });
+    let mut pause = FIRST_PAUSE;
+    let mut first = true;
+    loop {
+        let attempt = attempt(up, &node, settings, &journal, &device, &stop, output);
+        let ended = match attempt.await {
+            Ok(Ended::Asked) => return Ok(()),
+            Ok(Ended::Lost(reason)) => {
+                pause = FIRST_PAUSE;
+                reason.to_string()
+            }
+            // The first attempt shows a user what is wrong; later ones are the network's troubles.
+            Err(error) if first || up.once || !is_passing(error.kind) => return Err(error),
+            Err(error) => error.cause,
+        };
+        first = false;
+        if up.once {
+            return Err(Failure::new(Kind::Unreachable, ended));
+        }
+        event(
+            output,
+            &json!({"event": "reconnecting", "reason": ended}),
+            &format!("lost: {ended}; connecting again"),
+        );
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn is_passing(kind: Kind) -> bool {
+    match kind {
+        Kind::Unreachable | Kind::Refused | Kind::Other => true,
+        Kind::Usage | Kind::Privilege | Kind::Money | Kind::Storage | Kind::Busy => false,
+    }
+}
+
+async fn attempt(
+    up: &Up,
+    node: &Node,
+    settings: &Settings,
+    journal: &wayfare_node::Journal,
+    device: &str,
+    stop: &CancellationToken,
+    output: Output,
+) -> Result<Ended, Failure> {
+    let begun = started();
+    let proposal = choose(&up.choice, node).await?;
+    let options = ConnectOptions {
+        listen: settings.need("listen")?,
+        budget: settings.parse("session_budget")?,
+        ..ConnectOptions::default()
+    };
+    let gate = settings.parse("kill_switch")?.unwrap_or(true);
+    let opening = SystemTunnel::up(node, &proposal, journal, device, gate, options);
+    let mut tunnel = tokio::select! {
+        () = stop.cancelled() => return Ok(Ended::Asked),
+        opened = opening => opened.map_err(failure)?,
+    };
+    let control = LocalControl::of_consumer(
+        tunnel.session.reporter(),
+        node.identity(),
+        proposal.provider,
+    );
+    let asked = control.stop_token();
+    let served = CancellationToken::new();
+    let serving = tokio::spawn(control.serve(socket(settings)?, served.clone()));
+    let mut report = None;
+    let ended = follow(&mut tunnel, stop, &asked, begun, &mut report, output).await;
+    served.cancel();
+    if let Ok(Err(error)) = serving.await {
+        tracing::warn!(%error, "`wayfare status` did not work");
+    }
+    let session = tunnel.down().await.map_err(failure)?;
+    let reason = match ended {
+        Ended::Asked => session.ended().await,
+        Ended::Lost(ref reason) => reason.clone(),
+    };
+    event(
+        output,
+        &json!({"event": "closed", "reason": reason.to_string(), "report": report}),
+        &format!(
+            "closed: {reason}{}",
+            report.as_ref().map(summary).unwrap_or_default()
+        ),
+    );
+    Ok(ended)
+}
+
+async fn choose(choice: &Choice, node: &Node) -> Result<Proposal, Failure> {
+    let found = node.discover(&choice.query()?).await.map_err(failure)?;
+    found
+        .into_iter()
+        .next()
+        .ok_or_else(|| failure(wayfare_node::NodeError::NoProposal))
+}
+
+/// Tells what happens until the session is lost or somebody asks for its end; then waits for the last payment.
+async fn follow(
+    tunnel: &mut SystemTunnel,
+    stop: &CancellationToken,
+    asked: &CancellationToken,
+    begun: Instant,
+    report: &mut Option<SessionReport>,
+    output: Output,
+) -> Ended {
+    let mut closing = false;
+    let mut active = false;
+    let mut look = tokio::time::interval(Duration::from_millis(250));
+    let deadline = tokio::time::sleep(HANDSHAKE);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            () = stop.cancelled(), if !closing => {
+                closing = true;
+                deadline.as_mut().reset(tokio::time::Instant::now() + LAST_PAYMENT);
+                tunnel.session.close().await;
+            }
+            () = asked.cancelled(), if !closing => {
+                closing = true;
+                deadline.as_mut().reset(tokio::time::Instant::now() + LAST_PAYMENT);
+                tunnel.session.close().await;
+            }
+            () = &mut deadline, if closing || !active => {
+                return if closing { Ended::Asked } else { Ended::Lost(CloseReason::NoTunnel) };
+            }
+            _ = look.tick() => {
+                if let Some(now) = tunnel.session.report().await {
+                    *report = Some(now);
+                }
+            }
+            next = tunnel.session.next_event() => match next {
+                Some(SessionEvent::Session(ConsumerEvent::Closed(_))) if closing => return Ended::Asked,
+                Some(SessionEvent::Session(ConsumerEvent::Closed(reason))) => return Ended::Lost(reason),
+                Some(happened) => {
+                    active |= happened == SessionEvent::Session(ConsumerEvent::Active);
+                    tell(&happened, tunnel, begun, output);
+                    if let Some(now) = tunnel.session.report().await {
+                        *report = Some(now);
+                    }
+                }
+                None => return if closing { Ended::Asked } else { Ended::Lost(CloseReason::Silence) },
+            },
+        }
+    }
+}
+
+fn tell(happened: &SessionEvent, tunnel: &SystemTunnel, begun: Instant, output: Output) {
+    let (value, text) = match happened {
+        SessionEvent::Session(ConsumerEvent::Active) => {
+            let connect_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let address = tunnel.session.network().consumer_v4;
+            let provider = tunnel.session.provider();
+            let value = json!({"event": "active", "provider": provider, "address": address, "connect_ms": connect_ms});
+            (
+                value,
+                format!(
+                    "connected in {connect_ms} ms; this computer's packets leave through the provider"
+                ),
+            )
+        }
+        SessionEvent::Session(ConsumerEvent::Paid(total)) => (
+            json!({"event": "paid", "total": total}),
+            format!("paid {total}"),
+        ),
+        SessionEvent::Session(ConsumerEvent::Gate(GateState::Open)) => (
+            json!({"event": "gate", "open": true}),
+            "traffic passes".to_owned(),
+        ),
+        SessionEvent::Session(ConsumerEvent::Gate(GateState::Closed(why))) => (
+            json!({"event": "gate", "open": false, "why": why}),
+            format!("the provider holds traffic back: {why}"),
+        ),
+        SessionEvent::Session(ConsumerEvent::Rekeyed) => {
+            (json!({"event": "rekeyed"}), "keys renewed".to_owned())
+        }
+        SessionEvent::Session(ConsumerEvent::Draining(seconds)) => (
+            json!({"event": "draining", "seconds": seconds}),
+            format!("the provider stops within {seconds} s"),
+        ),
+        SessionEvent::Session(ConsumerEvent::Closed(reason)) => (
+            json!({"event": "lost", "reason": reason.to_string()}),
+            format!("lost: {reason}"),
+        ),
+        SessionEvent::InvoiceRefused(why) => (
+            json!({"event": "invoice_refused", "why": why}),
+            format!("an invoice was not paid: {why}"),
+        ),
+    };
+    event(output, &value, &text);
+}
+
+fn event(output: Output, value: &serde_json::Value, text: &str) {
+    output.show(value, |_| text.to_owned());
+}
+
+fn summary(report: &SessionReport) -> String {
+    format!(
+        "; {} up, {} down, {} promised in {} promises",
+        report.usage.up, report.usage.down, report.promised, report.promises
+    )
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a stopwatch for people, at the very edge"
+)]
+fn started() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,112 @@
+//! `wayfare-provider run`: the exit as a daemon, and `doctor`, which looks at what it needs.
+
+use serde::Serialize;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use wayfare_cli::{Failure, Kind, Output, Settings};
+use wayfare_node::LocalControl;
+
+use crate::settings::{builder, failure, socket};
+
+/// Runs until a signal or a request on the control socket, then drains.
+pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let builder = builder(settings)?;
+    let (identity, hermes) = (builder.signer.address(), builder.network.hermes);
+    let mut provider = builder.start().await.map_err(failure)?;
+    let running = json!({
+        "event": "running", "identity": identity, "listen": provider.local_addr(), "node": provider.node().to_string(),
+    });
+    output.show(&running, |_| {
+        format!("serving consumers on UDP {}", provider.local_addr())
+    });
+
+    let control = LocalControl::of_provider(provider.remote(), identity, hermes);
+    let asked = control.stop_token();
+    let served = CancellationToken::new();
+    let serving = tokio::spawn(control.serve(socket(settings)?, served.clone()));
+    let failed = tokio::select! {
+        () = wayfare_cli::terminated() => None,
+        () = asked.cancelled() => None,
+        result = provider.failed() => Some(result),
+    };
+    output.show(&json!({"event": "draining"}), |_| {
+        "taking the last payments".into()
+    });
+    let stopped = provider.stop().await;
+    served.cancel();
+    if let Ok(Err(error)) = serving.await {
+        tracing::warn!(%error, "the control socket did not work");
+    }
+    if let Some(result) = failed {
+        result.map_err(failure)?;
+    }
+    stopped.map_err(failure)?;
+    output.show(&json!({"event": "stopped"}), |_| {
+        "stopped; nothing is left behind".into()
+    });
+    Ok(())
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    ok: bool,
+    said: String,
+}
+
+/// Looks at privileges, settings, keys, ledger, chain and services.
+pub(crate) async fn doctor(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let may = wayfare_node::may_change_network();
+    let said = if may {
+        "may create a tunnel device and firewall rules"
+    } else {
+        "needs CAP_NET_ADMIN: run as root"
+    };
+    let mut findings = vec![Finding {
+        what: "privileges",
+        ok: may,
+        said: said.into(),
+    }];
+    match builder(settings) {
+        Ok(builder) => {
+            findings.push(Finding {
+                what: "settings, keys, ledger",
+                ok: true,
+                said: "complete".into(),
+            });
+            for (what, result) in builder.check().await {
+                let ok = result.is_ok();
+                findings.push(Finding {
+                    what,
+                    ok,
+                    said: result.unwrap_or_else(|error| error.to_string()),
+                });
+            }
+        }
+        Err(error) => findings.push(Finding {
+            what: "settings, keys, ledger",
+            ok: false,
+            said: error.to_string(),
+        }),
+    }
+    let broken = findings.iter().filter(|finding| !finding.ok).count();
+    output.show(&findings, |all| {
+        let line = |f: &Finding| {
+            format!(
+                "{} {:<24} {}",
+                if f.ok { "ok  " } else { "FAIL" },
+                f.what,
+                f.said
+            )
+        };
+        all.iter().map(line).collect::<Vec<_>>().join("\n")
+    });
+    if broken == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            Kind::Other,
+            format!("{broken} of {} checks failed", findings.len()),
+        ))
+    }
+}

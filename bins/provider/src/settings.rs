@@ -1,0 +1,244 @@
+//! The provider's settings, and the provider that they describe.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wayfare_cli::{Failure, Kind, Setting, Settings};
+use wayfare_identity::{Address, LocalSigner, keccak256};
+use wayfare_node::{
+    Amount, Network, NodeError, Offer, Price, ProviderBuilder, SettlePolicy, open_ledger,
+};
+
+/// Every key that `wayfare-provider` knows. Prices are in smallest units of a token with 18 decimals.
+pub(crate) const TABLE: &[Setting] = &[
+    Setting {
+        key: "state_dir",
+        preset: Some("/var/lib/wayfare/provider"),
+        help: "directory of keys, ledger, journal, socket",
+    },
+    Setting {
+        key: "passphrase_file",
+        preset: None,
+        help: "file whose first line is the keystore's passphrase",
+    },
+    Setting {
+        key: "identity",
+        preset: None,
+        help: "address of the identity, where there are several",
+    },
+    Setting {
+        key: "dev_keys",
+        preset: Some("false"),
+        help: "cheap passphrase hashing, for throw-away keys only",
+    },
+    Setting {
+        key: "rpc",
+        preset: Some("http://127.0.0.1:8545"),
+        help: "JSON-RPC server of the chain",
+    },
+    Setting {
+        key: "chain_id",
+        preset: Some("31337"),
+        help: "EIP-155 id of the chain",
+    },
+    Setting {
+        key: "vault",
+        preset: None,
+        help: "address of the vault contract",
+    },
+    Setting {
+        key: "hermes",
+        preset: None,
+        help: "id of the Hermes that payments come through",
+    },
+    Setting {
+        key: "hermes_url",
+        preset: Some("http://127.0.0.1:7400"),
+        help: "where that Hermes listens",
+    },
+    Setting {
+        key: "index_url",
+        preset: Some("http://127.0.0.1:7401"),
+        help: "where proposals are indexed",
+    },
+    Setting {
+        key: "listen",
+        preset: Some("0.0.0.0:51820"),
+        help: "local address of the UDP socket",
+    },
+    Setting {
+        key: "advertise",
+        preset: None,
+        help: "addresses with port at which consumers reach this node",
+    },
+    Setting {
+        key: "country",
+        preset: None,
+        help: "country of the exit (ISO 3166, two letters)",
+    },
+    Setting {
+        key: "price_per_gib",
+        preset: Some("100000000000000000"),
+        help: "price of a gibibyte (0.1 token)",
+    },
+    Setting {
+        key: "price_per_hour",
+        preset: Some("100000000000000"),
+        help: "price of an hour (0.0001 token)",
+    },
+    Setting {
+        key: "chunk",
+        preset: None,
+        help: "largest first chunk accepted; two mebibytes' price by default",
+    },
+    Setting {
+        key: "chunk_limit",
+        preset: None,
+        help: "most credit for one session; 64 chunks by default",
+    },
+    Setting {
+        key: "device",
+        preset: Some("wayfare-exit"),
+        help: "name of the tunnel device",
+    },
+    Setting {
+        key: "pool_v4",
+        preset: Some("10.80.0.0/16"),
+        help: "tunnel addresses of consumers",
+    },
+    Setting {
+        key: "pool_v6",
+        preset: Some("fd77:6179:6661:7265::/64"),
+        help: "IPv6 tunnel addresses; empty for none",
+    },
+    Setting {
+        key: "uplink",
+        preset: None,
+        help: "interface towards the internet; any by default",
+    },
+    Setting {
+        key: "allow",
+        preset: None,
+        help: "special-purpose prefixes that consumers may reach, for test networks",
+    },
+    Setting {
+        key: "max_sessions",
+        preset: Some("256"),
+        help: "most sessions at a time",
+    },
+    Setting {
+        key: "beneficiary",
+        preset: None,
+        help: "where settled tokens go; the identity by default",
+    },
+    Setting {
+        key: "settle_threshold",
+        preset: Some("5000000000000000000"),
+        help: "settle when this much is unsettled (5 tokens)",
+    },
+    Setting {
+        key: "settle_hours",
+        preset: Some("168"),
+        help: "settle whatever is older than this many hours",
+    },
+    Setting {
+        key: "settle_automatically",
+        preset: Some("true"),
+        help: "false: only on `settle`",
+    },
+];
+
+/// Unlocks the identity, opens the ledger, and describes the provider.
+pub(crate) fn builder(settings: &Settings) -> Result<ProviderBuilder, Failure> {
+    let network = network(settings)?;
+    let key = wayfare_cli::unlock(settings)?;
+    // Derived rather than stored: whoever has the identity can restore node key, tunnel key and preimages.
+    let secret =
+        keccak256([b"wayfare node secret".as_slice(), key.to_bytes().as_slice()].concat()).0;
+    let identity = key.address();
+    let state: PathBuf = settings.need("state_dir")?;
+    let ledger = open_ledger(&state.join("ledger")).map_err(failure)?;
+    let hours: u64 = settings.need("settle_hours")?;
+    let settle = SettlePolicy {
+        enabled: settings.need("settle_automatically")?,
+        threshold: settings.need("settle_threshold")?,
+        max_age: Duration::from_secs(hours.saturating_mul(3_600)),
+        beneficiary: settings
+            .parse::<Address>("beneficiary")?
+            .unwrap_or(identity),
+    };
+    Ok(ProviderBuilder {
+        network,
+        signer: Arc::new(LocalSigner::new(key)),
+        secret,
+        ledger,
+        offer: offer(settings)?,
+        listen: settings.need("listen")?,
+        device: settings.need("device")?,
+        pool_v4: settings.need("pool_v4")?,
+        pool_v6: settings.parse("pool_v6")?,
+        uplink: settings.parse("uplink")?,
+        allow: settings.list("allow")?,
+        max_sessions: settings.need("max_sessions")?,
+        settle,
+        state,
+    })
+}
+
+/// The network that the settings describe.
+pub(crate) fn network(settings: &Settings) -> Result<Network, Failure> {
+    Ok(Network {
+        rpc: settings.need("rpc")?,
+        chain_id: settings.need("chain_id")?,
+        vault: settings.need("vault")?,
+        hermes: settings.need("hermes")?,
+        hermes_url: settings.need("hermes_url")?,
+        index_url: settings.need("index_url")?,
+    })
+}
+
+fn offer(settings: &Settings) -> Result<Offer, Failure> {
+    let price = Price {
+        per_hour: settings.need("price_per_hour")?,
+        per_gib: settings.need("price_per_gib")?,
+    };
+    let chunk: Amount = match settings.parse("chunk")? {
+        Some(chunk) => chunk,
+        None => price
+            .per_gib
+            .mul_div_down(2, 1_024)
+            .max(price.per_hour.mul_div_down(2, 3_600))
+            .max(Amount::from_units(2)),
+    };
+    let chunk_limit = match settings.parse("chunk_limit")? {
+        Some(limit) => limit,
+        None => chunk.mul_div_down(64, 1),
+    };
+    let contact: Vec<SocketAddr> = settings.list("advertise")?;
+    if contact.is_empty() {
+        return Err(Failure::new(
+            Kind::Usage,
+            "advertise is not set: consumers would not know where to connect",
+        )
+        .next("give --set advertise=YOUR.PUBLIC.ADDRESS:51820"));
+    }
+    Ok(Offer {
+        price,
+        chunk,
+        chunk_limit,
+        country: settings.need("country")?,
+        contact,
+    })
+}
+
+/// Where the daemon listens for the command line.
+pub(crate) fn socket(settings: &Settings) -> Result<PathBuf, Failure> {
+    Ok(settings.need::<PathBuf>("state_dir")?.join("control.sock"))
+}
+
+/// A provider's error as the command line tells it.
+pub(crate) fn failure(error: NodeError) -> Failure {
+    Failure::new(Kind::from_code(error.code()), error)
+}

@@ -1,0 +1,356 @@
+//! The consumer's role: find a provider, agree on terms, run the session, pay.
+
+mod connect;
+mod driver;
+mod payer;
+mod system;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use wayfare_api::discovery::IndexClient;
+use wayfare_api::hermes::HermesClient;
+use wayfare_chain::{Endpoint, VaultClient, Wallet};
+use wayfare_discovery::{Proposal, ProposalSource, Query};
+use wayfare_identity::{Address, B256, Signer};
+use wayfare_payment::{Agreement, Amount, Chain, ChannelId, Ledger, Payer, PayerConfig, Usage};
+use wayfare_session::{CloseReason, ConsumerEvent, TunnelNetwork};
+use wayfare_transport::Clock;
+
+use self::driver::Command;
+use self::payer::PayerLink;
+use crate::persistence::{Persistence, load};
+use crate::{Network, NodeError};
+
+pub use self::connect::ConnectOptions;
+pub use self::system::SystemTunnel;
+
+/// A consumer: one identity, one channel at one Hermes, any number of sessions.
+#[derive(Debug)]
+pub struct Node {
+    network: Network,
+    signer: Arc<dyn Signer>,
+    chain: Arc<VaultClient>,
+    index: IndexClient,
+    hermes: HermesClient,
+    payer: PayerLink,
+}
+
+/// What a [`Node`] needs.
+#[derive(Debug)]
+pub struct NodeBuilder {
+    network: Network,
+    signer: Option<Arc<dyn Signer>>,
+    ledger: Option<Arc<dyn Ledger>>,
+}
+
+/// A consumer's money, as the chain and its own ledger see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Account {
+    /// Whose.
+    pub identity: Address,
+    /// Where to send tokens, from any wallet.
+    pub deposit_address: Address,
+    /// On the chain and not collected yet.
+    pub balance: Amount,
+    /// Collected by the Hermes.
+    pub collected: Amount,
+    /// Promised so far, by this ledger.
+    pub promised: Amount,
+    /// What can still be promised.
+    pub spendable: Amount,
+    /// When an exit may be completed, in unix seconds.
+    pub exit_at: Option<u64>,
+}
+
+/// A running session.
+#[derive(Debug)]
+pub struct Session {
+    agreement: Agreement,
+    network: TunnelNetwork,
+    provider: SocketAddr,
+    commands: mpsc::Sender<Command>,
+    events: mpsc::Receiver<SessionEvent>,
+    task: Option<JoinHandle<CloseReason>>,
+}
+
+/// What happens, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// Of the session itself.
+    Session(ConsumerEvent),
+    /// An invoice was not paid.
+    InvoiceRefused(String),
+}
+
+/// A session in numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionReport {
+    /// The terms.
+    pub agreement: Agreement,
+    /// What this side counted.
+    pub usage: Usage,
+    /// Promised within this session.
+    pub promised: Amount,
+    /// Confirmed by the provider as covered.
+    pub paid: Amount,
+    /// Number of promises signed.
+    pub promises: u64,
+    /// Number of invoices refused.
+    pub invoices_refused: u64,
+}
+
+impl NodeBuilder {
+    /// The identity that pays.
+    #[must_use]
+    pub fn signer(mut self, signer: Arc<dyn Signer>) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
+    /// Where promises are remembered. Losing it means paying twice at worst one chunk; two nodes must never share one identity
+    /// with two ledgers.
+    #[must_use]
+    pub fn ledger(mut self, ledger: Arc<dyn Ledger>) -> Self {
+        self.ledger = Some(ledger);
+        self
+    }
+
+    /// Restores the payer and checks the chain.
+    ///
+    /// # Errors
+    /// A missing part, an unreachable chain, a damaged ledger.
+    pub async fn build(self) -> Result<Node, NodeError> {
+        let missing = |what: &str| NodeError::Setting(format!("a node needs a {what}"));
+        let signer = self.signer.ok_or_else(|| missing("signer"))?;
+        let ledger = self.ledger.ok_or_else(|| missing("ledger"))?;
+        let network = self.network;
+        let wallet = Wallet::new(
+            Endpoint::new(&network.rpc, network.chain_id),
+            Arc::clone(&signer),
+        )?;
+        let chain = Arc::new(VaultClient::new(wallet, network.vault));
+        chain.check().await?;
+        let channel = chain.consumer_channel(signer.address(), network.hermes);
+        let config = PayerConfig {
+            hermes: network.hermes,
+            chain_id: network.chain_id,
+            vault: network.vault,
+            channel,
+        };
+        let rows = load(ledger.as_ref(), Payer::TABLES).await?;
+        let payer = Payer::restore(config, Arc::clone(&signer), rows)
+            .map_err(|error| NodeError::Record(error.to_string()))?;
+        let payer = PayerLink::start(payer, Persistence::new(ledger));
+        let service = |what, source| NodeError::Service { what, source };
+        let index = IndexClient::connect(&network.index_url)
+            .map_err(|e| service("the proposal index", e))?;
+        let hermes =
+            HermesClient::connect(&network.hermes_url).map_err(|e| service("the Hermes", e))?;
+        Ok(Node {
+            network,
+            signer,
+            chain,
+            index,
+            hermes,
+            payer,
+        })
+    }
+}
+
+impl Node {
+    /// A node in a network.
+    #[must_use]
+    pub fn builder(network: Network) -> NodeBuilder {
+        NodeBuilder {
+            network,
+            signer: None,
+            ledger: None,
+        }
+    }
+
+    /// Who pays.
+    #[must_use]
+    pub fn identity(&self) -> Address {
+        self.signer.address()
+    }
+
+    /// The chain, for deposits and exits.
+    #[must_use]
+    pub fn chain(&self) -> &VaultClient {
+        &self.chain
+    }
+
+    /// Verified proposals that fit, best first.
+    ///
+    /// # Errors
+    /// The index does not answer.
+    pub async fn discover(&self, query: &Query) -> Result<Vec<Proposal>, NodeError> {
+        let found = self
+            .index
+            .find(query)
+            .await
+            .map_err(|error| NodeError::Setting(error.to_string()))?;
+        let now = Clock::unix_ms() / 1_000;
+        let mut proposals = Vec::new();
+        for signed in found {
+            // An index may be old or lie; what does not verify is as if it were not there.
+            match signed.verify(now) {
+                Ok(verified) if self.fits(&verified) => proposals.push(verified),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "a proposal does not hold"),
+            }
+        }
+        Ok(proposals)
+    }
+
+    fn fits(&self, proposal: &Proposal) -> bool {
+        proposal.chain_id == self.network.chain_id
+            && proposal.vault == self.network.vault
+            && proposal.hermes.contains(&self.network.hermes)
+    }
+
+    /// Reads the account from the chain and the ledger, and tells the payer how far its promises may go.
+    ///
+    /// # Errors
+    /// The chain does not answer.
+    pub async fn account(&self) -> Result<Account, NodeError> {
+        let identity = self.identity();
+        let on_chain = self.chain.consumer(identity, self.network.hermes).await?;
+        let deposit = on_chain.balance.saturating_add(on_chain.collected);
+        self.payer.deposit(deposit).await;
+        let promised = self
+            .payer
+            .total()
+            .await
+            .ok_or_else(|| NodeError::Record("payments have stopped".into()))?;
+        Ok(Account {
+            identity,
+            deposit_address: self.chain.deposit_address(identity, self.network.hermes),
+            balance: on_chain.balance,
+            collected: on_chain.collected,
+            promised,
+            spendable: deposit.saturating_sub(promised),
+            exit_at: on_chain.exit_at,
+        })
+    }
+
+    /// The channel on which this node promises.
+    #[must_use]
+    pub fn channel(&self) -> ChannelId {
+        self.chain
+            .consumer_channel(self.identity(), self.network.hermes)
+    }
+
+    /// Whether the Hermes answers, and what it says of this consumer.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn hermes_state(&self) -> Result<wayfare_api::hermes::ConsumerState, NodeError> {
+        let state = self.hermes.consumer_state(self.identity()).await;
+        state.map_err(|source| NodeError::Service {
+            what: "the Hermes",
+            source,
+        })
+    }
+
+    /// Asks for the deposit back; it is paid out after the vault's delay by [`Node::finalize_exit`].
+    ///
+    /// # Errors
+    /// The chain's.
+    pub async fn request_exit(&self) -> Result<(), NodeError> {
+        Ok(self.chain.request_exit(self.network.hermes).await?)
+    }
+
+    /// Takes what is left of the deposit.
+    ///
+    /// # Errors
+    /// The chain's; before the delay has passed, its refusal.
+    pub async fn finalize_exit(&self, beneficiary: Address) -> Result<Amount, NodeError> {
+        Ok(self
+            .chain
+            .finalize_exit(self.network.hermes, beneficiary)
+            .await?)
+    }
+}
+
+impl Session {
+    /// The terms.
+    #[must_use]
+    pub fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// Our addresses inside the tunnel.
+    #[must_use]
+    pub fn network(&self) -> &TunnelNetwork {
+        &self.network
+    }
+
+    /// Where the provider is: the only peer that the tunnel speaks to.
+    #[must_use]
+    pub fn provider(&self) -> SocketAddr {
+        self.provider
+    }
+
+    /// The next event; `None` when the session is over and all were read.
+    pub async fn next_event(&mut self) -> Option<SessionEvent> {
+        self.events.recv().await
+    }
+
+    /// The session's numbers; `None` when it is over.
+    pub async fn report(&self) -> Option<SessionReport> {
+        let (answer, report) = oneshot::channel();
+        self.commands.send(Command::Report(answer)).await.ok()?;
+        report.await.ok()
+    }
+
+    /// A way to ask for reports from elsewhere.
+    #[must_use]
+    pub fn reporter(&self) -> Reporter {
+        Reporter {
+            commands: self.commands.clone(),
+        }
+    }
+
+    /// Pays what is owed and ends the session.
+    pub async fn close(&self) {
+        let _ = self.commands.send(Command::Close).await;
+    }
+
+    /// Waits for the end and says why it came.
+    pub async fn ended(mut self) -> CloseReason {
+        match self.task.take() {
+            Some(task) => task.await.unwrap_or(CloseReason::Ours),
+            None => CloseReason::Ours,
+        }
+    }
+}
+
+/// Asks a session for its numbers.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Reporter {
+    /// The session's numbers; `None` when it is over.
+    pub async fn report(&self) -> Option<SessionReport> {
+        let (answer, report) = oneshot::channel();
+        self.commands.send(Command::Report(answer)).await.ok()?;
+        report.await.ok()
+    }
+
+    /// Pays what is owed and ends the session.
+    pub async fn close(&self) {
+        let _ = self.commands.send(Command::Close).await;
+    }
+}
+
+/// A fresh, random agreement id.
+fn agreement_id(bytes: [u8; 32]) -> wayfare_payment::AgreementId {
+    wayfare_payment::AgreementId(B256::from(bytes).into())
+}

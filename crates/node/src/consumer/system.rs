@@ -1,0 +1,104 @@
+//! This computer's packets into a session: TUN device, addresses, policy routes and the gate that drops everything else.
+//!
+//! For embedders that bring their own device there is [`Node::connect`]; this is what the command line uses.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use wayfare_host::{
+    ConsumerRoutes, Gate, GateConfig, Held, Journal, RoutesConfig, configure_interface,
+};
+use wayfare_transport::TunDevice;
+
+use super::{Node, Session};
+use crate::{ConnectOptions, NodeError};
+
+/// A session that carries everything this computer sends.
+#[derive(Debug)]
+pub struct SystemTunnel {
+    /// The session.
+    pub session: Session,
+    routes: ConsumerRoutes,
+    gate: Option<Gate>,
+}
+
+impl SystemTunnel {
+    /// Undoes what a former process of this name left on the computer after a crash.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or something cannot be undone.
+    pub async fn recover(state: &Path, name: &str) -> Result<Journal, NodeError> {
+        let (journal, recovered) = Journal::recover(state, name, Held::Release).await?;
+        if recovered.undone > 0 {
+            tracing::info!(
+                changes = recovered.undone,
+                "undid what an earlier run had left"
+            );
+        }
+        Ok(journal)
+    }
+
+    /// Creates the device, connects, and only then sends this computer's packets through it; with `gate`, everything that would
+    /// go around the tunnel is dropped while it stands.
+    ///
+    /// # Errors
+    /// See [`NodeError`]; what was changed is undone on failure.
+    pub async fn up(
+        node: &Node,
+        proposal: &wayfare_discovery::Proposal,
+        journal: &Journal,
+        device: &str,
+        gate: bool,
+        mut options: ConnectOptions,
+    ) -> Result<Self, NodeError> {
+        options.mark = Some(RoutesConfig::DEFAULT_MARK);
+        let mtu = 1_420;
+        let tun = Arc::new(TunDevice::create(device, mtu)?);
+        let session = node
+            .connect(proposal, Arc::<TunDevice>::clone(&tun), &options)
+            .await?;
+        let network = *session.network();
+        let mut addresses = vec![IpNet::from(IpAddr::from(network.consumer_v4))];
+        addresses.extend(network.consumer_v6.map(|v6| IpNet::from(IpAddr::from(v6))));
+        configure_interface(device, &addresses, network.mtu).await?;
+        let routes =
+            ConsumerRoutes::apply(RoutesConfig::new(device, device, addresses), journal).await?;
+        let gate = if gate {
+            let config = GateConfig {
+                node: device.to_owned(),
+                tun: device.to_owned(),
+                mark: RoutesConfig::DEFAULT_MARK,
+                hold_on_crash: false,
+            };
+            match Gate::apply(config, journal).await {
+                Ok(gate) => Some(gate),
+                Err(error) => {
+                    routes.undo().await?;
+                    return Err(error.into());
+                }
+            }
+        } else {
+            None
+        };
+        Ok(Self {
+            session,
+            routes,
+            gate,
+        })
+    }
+
+    /// Gives the computer its own routes back. The session is left to its owner.
+    ///
+    /// # Errors
+    /// Something could not be undone; the next start tries again.
+    pub async fn down(self) -> Result<Session, NodeError> {
+        let undone = self.routes.undo().await;
+        if let Some(gate) = self.gate {
+            gate.undo().await?;
+        }
+        undone?;
+        Ok(self.session)
+    }
+}

@@ -1,0 +1,44 @@
+//! Which network a node joins: chain, vault, Hermes, index.
+
+use wayfare_identity::Address;
+
+/// Values that belong together, so that a user names one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// A development chain and services on this machine.
+    Local,
+}
+
+/// A network's addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// JSON-RPC server of the chain.
+    pub rpc: String,
+    /// EIP-155 chain id, compared with what the server says.
+    pub chain_id: u64,
+    /// The vault contract.
+    pub vault: Address,
+    /// The Hermes' id.
+    pub hermes: Address,
+    /// Where the Hermes listens.
+    pub hermes_url: String,
+    /// Where proposals are indexed.
+    pub index_url: String,
+}
+
+impl Network {
+    /// A network of a preset's kind around a deployed vault and a registered Hermes.
+    #[must_use]
+    pub fn new(preset: Preset, vault: Address, hermes: Address) -> Self {
+        match preset {
+            Preset::Local => Self {
+                rpc: "http://127.0.0.1:8545".into(),
+                chain_id: 31_337,
+                vault,
+                hermes,
+                hermes_url: "http://127.0.0.1:7400".into(),
+                index_url: "http://127.0.0.1:7401".into(),
+            },
+        }
+    }
+}

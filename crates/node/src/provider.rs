@@ -1,0 +1,510 @@
+//! The provider's role: an exit on this computer, announced, paid through a Hermes, cashed on the chain.
+
+mod announce;
+mod driver;
+mod hermes;
+mod peer;
+mod settlement;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wayfare_api::discovery::IndexClient;
+use wayfare_api::hermes::HermesClient;
+use wayfare_chain::{Endpoint, VaultClient, Wallet};
+use wayfare_host::{ExitRules, Held, Journal, configure_interface};
+use wayfare_identity::{Address, B256, NodeId, NodeKey, Signer, keccak256};
+use wayfare_payment::{
+    Amount, Chain, ChannelId, Collector, CollectorConfig, Ledger, LedgerError, Patience, Price,
+    SettlePolicy, Settled, Settler,
+};
+use wayfare_session::{Exit, ExitConfig, SessionStatus};
+use wayfare_transport::{
+    Clock, QuicIdentity, SharedSocket, SocketOptions, Tun, TunDevice, quic_endpoint,
+};
+use wayfare_tunnel::{EndpointConfig, StaticSecret};
+
+use self::announce::Announcer;
+use self::driver::{Command, Driver};
+use self::hermes::HermesLink;
+use self::peer::PeerDesk;
+use self::settlement::Settlement;
+use crate::persistence::{Persistence, load};
+use crate::{Network, NodeError, chance};
+
+pub(crate) use self::driver::sleep_until;
+
+/// Inner packets are at most this long: 1,500 less 40 (IPv6), 8 (UDP) and 32 (tunnel).
+const MTU: u16 = 1_420;
+/// Requests that may wait for the exit's owner.
+const COMMANDS: usize = 1_024;
+/// How often the chain is asked about the Hermes and our account.
+const CHAIN_EVERY: Duration = Duration::from_secs(15);
+/// How long a drain may take: the last payments of all sessions.
+const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+
+/// What is offered to consumers.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The price.
+    pub price: Price,
+    /// The largest first chunk accepted.
+    pub chunk: Amount,
+    /// The most credit ever given to one session.
+    pub chunk_limit: Amount,
+    /// ISO 3166 alpha-2 code of the country of the exit.
+    pub country: String,
+    /// Where consumers reach this node from outside.
+    pub contact: Vec<SocketAddr>,
+}
+
+/// What a provider needs.
+#[derive(Debug)]
+pub struct ProviderBuilder {
+    /// The network.
+    pub network: Network,
+    /// Who is paid, and sends settlements.
+    pub signer: Arc<dyn Signer>,
+    /// Secret bytes of this node: its node key, tunnel key and preimages are derived from them.
+    pub secret: [u8; 32],
+    /// Where payments are remembered.
+    pub ledger: Arc<dyn Ledger>,
+    /// What is offered.
+    pub offer: Offer,
+    /// Local address of the one UDP socket.
+    pub listen: SocketAddr,
+    /// Name of the tunnel device.
+    pub device: String,
+    /// Tunnel addresses.
+    pub pool_v4: Ipv4Net,
+    /// IPv6 tunnel addresses.
+    pub pool_v6: Option<Ipv6Net>,
+    /// The interface towards the internet; `None`: any but the tunnel.
+    pub uplink: Option<String>,
+    /// Special-purpose prefixes that consumers may reach all the same; for private test networks.
+    pub allow: Vec<IpNet>,
+    /// Most sessions.
+    pub max_sessions: usize,
+    /// When to cash.
+    pub settle: SettlePolicy,
+    /// Where the journal of changes to this computer lives.
+    pub state: PathBuf,
+}
+
+/// A provider in numbers.
+#[derive(Debug, Clone)]
+pub struct ProviderStatus {
+    /// Who.
+    pub identity: Address,
+    /// Running sessions.
+    pub sessions: Vec<SessionStatus>,
+    /// Sessions since the start.
+    pub sessions_seen: u64,
+    /// Promised by the Hermes, ever.
+    pub promised: Amount,
+    /// Settled on the chain, ever.
+    pub settled: Amount,
+}
+
+/// A running provider.
+#[derive(Debug)]
+pub struct Provider {
+    commands: mpsc::Sender<Command>,
+    driver: JoinHandle<Result<(), LedgerError>>,
+    tasks: Vec<JoinHandle<()>>,
+    stop: CancellationToken,
+    rules: Option<ExitRules>,
+    sessions: watch::Receiver<usize>,
+    local: SocketAddr,
+    node: NodeId,
+}
+
+impl ProviderBuilder {
+    /// Makes the exit safe, opens it, and announces it.
+    ///
+    /// # Errors
+    /// See [`NodeError`]; what was changed on this computer is undone.
+    pub async fn start(self) -> Result<Provider, NodeError> {
+        let identity = self.signer.address();
+        let country = self
+            .offer
+            .country
+            .parse()
+            .map_err(|error| NodeError::Setting(format!("country: {error}")))?;
+        let wallet = Wallet::new(
+            Endpoint::new(&self.network.rpc, self.network.chain_id),
+            Arc::clone(&self.signer),
+        )?;
+        let chain = Arc::new(VaultClient::new(wallet, self.network.vault));
+        chain.check().await?;
+        let hermes_account = chain.hermes(self.network.hermes).await?;
+        let service = |what, source| NodeError::Service { what, source };
+        let hermes_client = HermesClient::connect(&self.network.hermes_url)
+            .map_err(|e| service("the Hermes", e))?;
+        hermes_client
+            .describe()
+            .await
+            .map_err(|e| service("the Hermes", e))?;
+        let index = IndexClient::connect(&self.network.index_url)
+            .map_err(|e| service("the proposal index", e))?;
+
+        let node_key = NodeKey::from_seed(*self.derive("node key"));
+        let (socket, receiver) = SharedSocket::bind(self.listen, SocketOptions::default())?;
+        let endpoint = quic_endpoint(&socket, &QuicIdentity::from_ed25519_seed(*node_key.seed())?)?;
+        let local = socket.local_addr();
+
+        let (tun, rules) = self.open_device(local).await?;
+        let mut exit = self.exit(rules.carries_v6()).await?;
+        exit.handle_hermes(hermes_account, Clock::now());
+        let settlement = self.settlement(&exit, Arc::clone(&chain)).await?;
+        self.address_device(&exit).await?;
+
+        let stop = CancellationToken::new();
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (session_count, sessions) = watch::channel(0);
+        let driver = Driver {
+            exit,
+            socket,
+            receiver,
+            tun,
+            persistence: Persistence::new(Arc::clone(&self.ledger)),
+            hermes: HermesLink::start(hermes_client.clone()),
+            settlement,
+            commands: inbox,
+            streams: BTreeMap::new(),
+            identity,
+            sessions_seen: 0,
+            sessions: session_count,
+        };
+        let driver = tokio::spawn(driver.run(stop.clone()));
+        let desk = Arc::new(PeerDesk {
+            commands: commands.clone(),
+            chain: Arc::clone(&chain),
+            hermes_client,
+            hermes: self.network.hermes,
+        });
+        let announcer = Announcer {
+            client: index,
+            signer: Arc::clone(&self.signer),
+            offer: self.offer.clone(),
+            country,
+            network: self.network.clone(),
+            node: node_key.id(),
+        };
+        let watch = watch_chain(
+            chain,
+            identity,
+            self.network.hermes,
+            commands.clone(),
+            stop.clone(),
+        );
+        let tasks = vec![
+            tokio::spawn(peer::listen(endpoint, desk, stop.clone())),
+            tokio::spawn(announcer.run(stop.clone())),
+            tokio::spawn(watch),
+        ];
+        Ok(Provider {
+            commands,
+            driver,
+            tasks,
+            stop,
+            rules: Some(rules),
+            sessions,
+            local,
+            node: node_key.id(),
+        })
+    }
+
+    /// Looks at chain, Hermes and index, for a doctor: a name and what was found, or what is wrong.
+    pub async fn check(&self) -> Vec<(&'static str, Result<String, NodeError>)> {
+        let service = |what| move |source| NodeError::Service { what, source };
+        let chain = async {
+            let wallet = Wallet::new(
+                Endpoint::new(&self.network.rpc, self.network.chain_id),
+                Arc::clone(&self.signer),
+            )?;
+            let chain = VaultClient::new(wallet, self.network.vault);
+            chain.check().await?;
+            let account = chain.hermes(self.network.hermes).await?;
+            Ok::<_, NodeError>(format!(
+                "the vault is there; the Hermes' collateral is {}",
+                account.collateral
+            ))
+        };
+        let hermes = async {
+            let client =
+                HermesClient::connect(&self.network.hermes_url).map_err(service("the Hermes"))?;
+            let described = client.describe().await.map_err(service("the Hermes"))?;
+            Ok::<_, NodeError>(format!("answers as {}", described.terms.hermes))
+        };
+        let index = async {
+            let client = IndexClient::connect(&self.network.index_url)
+                .map_err(service("the proposal index"))?;
+            let count = client
+                .describe()
+                .await
+                .map_err(service("the proposal index"))?;
+            Ok::<_, NodeError>(format!("answers; it lists {count} offers"))
+        };
+        vec![
+            ("chain", chain.await),
+            ("Hermes", hermes.await),
+            ("index", index.await),
+        ]
+    }
+
+    fn derive(&self, purpose: &str) -> B256 {
+        keccak256(
+            [
+                b"wayfare provider ".as_slice(),
+                purpose.as_bytes(),
+                &self.secret,
+            ]
+            .concat(),
+        )
+    }
+
+    async fn exit(&self, carries_v6: bool) -> Result<Exit, NodeError> {
+        let record = |error: wayfare_payment::RecordError| NodeError::Record(error.to_string());
+        let network = &self.network;
+        let config = CollectorConfig {
+            provider: self.signer.address(),
+            hermes: network.hermes,
+            chain_id: network.chain_id,
+            vault: network.vault,
+            secret: self.derive("preimages"),
+            fee_cap_basis_points: 2_000,
+            own_cap: Amount::ZERO,
+            patience: Patience::default(),
+        };
+        let now = Clock::now();
+        let rows = load(self.ledger.as_ref(), Collector::TABLES).await?;
+        let collector = Collector::restore(config, rows, now).map_err(record)?;
+        let config = ExitConfig {
+            hermes: network.hermes,
+            chain_id: network.chain_id,
+            vault: network.vault,
+            price: self.offer.price,
+            chunk: self.offer.chunk,
+            chunk_limit: self.offer.chunk_limit,
+            pool_v4: self.pool_v4,
+            pool_v6: self.pool_v6.filter(|_| carries_v6),
+            mtu: MTU,
+            max_sessions: self.max_sessions,
+            tunnel: EndpointConfig::default(),
+        };
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(Clock::unix_ms());
+        let secret = StaticSecret::from_bytes(self.derive("tunnel key").0);
+        Ok(Exit::new(
+            config,
+            Arc::clone(&self.signer),
+            secret,
+            collector,
+            chance::bytes()?,
+            wall,
+            now,
+        ))
+    }
+
+    async fn settlement(
+        &self,
+        exit: &Exit,
+        chain: Arc<VaultClient>,
+    ) -> Result<Settlement, NodeError> {
+        let (provider, hermes) = (self.signer.address(), self.network.hermes);
+        let channel = ChannelId::of_provider(provider, hermes);
+        let rows = load(self.ledger.as_ref(), Settler::TABLES).await?;
+        let now = Clock::now();
+        let mut settler = Settler::restore(self.settle, channel, rows, now)
+            .map_err(|error| NodeError::Record(error.to_string()))?;
+        let account = chain.provider(provider, hermes).await?;
+        settler.handle_chain(account.settled, now);
+        if let Some(material) = exit.collector().settle_material() {
+            settler.handle_material(material, now);
+        }
+        let persistence = Persistence::new(Arc::clone(&self.ledger));
+        let mut settlement = Settlement::new(settler, persistence, chain, provider, hermes);
+        settlement.carry_out();
+        Ok(settlement)
+    }
+
+    /// Rules first, device addresses after: without the rules nothing is forwarded.
+    async fn open_device(&self, local: SocketAddr) -> Result<(Arc<dyn Tun>, ExitRules), NodeError> {
+        let (journal, recovered) =
+            Journal::recover(&self.state, &self.node_name(), Held::Release).await?;
+        if recovered.undone > 0 {
+            tracing::info!(
+                changes = recovered.undone,
+                "undid what an earlier run had left"
+            );
+        }
+        let tun = TunDevice::create(&self.device, usize::from(MTU))?;
+        let mut config =
+            wayfare_host::ExitConfig::new(self.node_name(), &self.device, self.pool_v4);
+        config.pool_v6 = self.pool_v6;
+        config.uplink.clone_from(&self.uplink);
+        config.listen_ports = vec![local.port()];
+        config.also_ours = self.offer.contact.iter().map(SocketAddr::ip).collect();
+        config.allow.clone_from(&self.allow);
+        let rules = ExitRules::apply(config, &journal).await?;
+        Ok((Arc::new(tun), rules))
+    }
+
+    async fn address_device(&self, exit: &Exit) -> Result<(), NodeError> {
+        let (v4, v6) = exit.device_addresses();
+        let mut addresses = vec![IpNet::V4(
+            Ipv4Net::new(v4, self.pool_v4.prefix_len()).unwrap_or(v4.into()),
+        )];
+        if let (Some(v6), Some(pool)) = (v6, self.pool_v6) {
+            addresses.push(IpNet::V6(
+                Ipv6Net::new(v6, pool.prefix_len()).unwrap_or(v6.into()),
+            ));
+        }
+        Ok(configure_interface(&self.device, &addresses, MTU).await?)
+    }
+
+    /// Names the tables and the journal: letters, digits and underscores of the device's name.
+    fn node_name(&self) -> String {
+        self.device
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect()
+    }
+}
+
+impl Provider {
+    /// Where the one UDP socket listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The node key's public half, as announced.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// A way to ask and command the provider from elsewhere.
+    #[must_use]
+    pub fn remote(&self) -> ProviderRemote {
+        ProviderRemote {
+            commands: self.commands.clone(),
+        }
+    }
+
+    /// Waits until the exit fails; never returns while it runs.
+    ///
+    /// # Errors
+    /// The ledger failed; everything stops.
+    pub async fn failed(&mut self) -> Result<(), NodeError> {
+        match (&mut self.driver).await {
+            Ok(result) => Ok(result?),
+            Err(error) => Err(NodeError::Setting(format!(
+                "the exit's task ended: {error}"
+            ))),
+        }
+    }
+
+    /// Takes the last payments, then stops and gives the computer its own rules back.
+    ///
+    /// # Errors
+    /// Something on this computer could not be undone; the next start tries again.
+    pub async fn stop(mut self) -> Result<(), NodeError> {
+        let _ = self.commands.send(Command::Drain).await;
+        let drained = self.sessions.wait_for(|count| *count == 0);
+        if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
+            tracing::warn!("stopping with sessions that did not pay their last chunk in time");
+        }
+        self.stop.cancel();
+        for task in self.tasks.drain(..) {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(Duration::from_secs(3), task)
+                .await
+                .is_err()
+            {
+                abort.abort();
+            }
+        }
+        self.driver.abort();
+        if let Some(rules) = self.rules.take() {
+            rules.undo().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks and commands a provider.
+#[derive(Debug, Clone)]
+pub struct ProviderRemote {
+    commands: mpsc::Sender<Command>,
+}
+
+impl ProviderRemote {
+    /// The numbers; `None` when it has stopped.
+    pub async fn status(&self) -> Option<ProviderStatus> {
+        let (answer, status) = oneshot::channel();
+        self.commands.send(Command::Status { answer }).await.ok()?;
+        status.await.ok()
+    }
+
+    /// Cashes what can be cashed.
+    ///
+    /// # Errors
+    /// Why it is not done now, in words.
+    pub async fn settle(&self) -> Result<Settled, String> {
+        let (answer, settled) = oneshot::channel();
+        let stopped = || "the provider has stopped".to_owned();
+        self.commands
+            .send(Command::Settle { answer })
+            .await
+            .map_err(|_| stopped())?;
+        settled.await.map_err(|_| stopped())?
+    }
+
+    /// Takes the last payments and refuses new sessions.
+    pub async fn drain(&self) {
+        let _ = self.commands.send(Command::Drain).await;
+    }
+}
+
+/// Tells the exit's owner what the chain says, again and again.
+async fn watch_chain(
+    chain: Arc<VaultClient>,
+    provider: Address,
+    hermes: Address,
+    commands: mpsc::Sender<Command>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(CHAIN_EVERY) => {}
+        }
+        let view = async {
+            Ok::<_, wayfare_payment::ChainError>((
+                chain.hermes(hermes).await?,
+                chain.provider(provider, hermes).await?,
+            ))
+        };
+        match view.await {
+            Ok((hermes, account)) => {
+                let command = Command::Chain {
+                    hermes,
+                    settled: account.settled,
+                };
+                if commands.send(command).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the chain cannot be read"),
+        }
+    }
+}

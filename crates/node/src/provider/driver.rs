@@ -1,0 +1,289 @@
+//! The task that owns an exit: feeds it datagrams, packets, frames, durable writes and Hermes' answers, and carries out what it asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use wayfare_identity::Address;
+use wayfare_payment::{Amount, HermesAccount, LedgerError};
+use wayfare_session::{
+    AdmissionFacts, ConsumerFrame, Exit, ExitOutput, OpenReply, OpenRequest, Opened, ProviderFrame,
+    Refusal, SessionToken,
+};
+use wayfare_transport::{Batch, Clock, SharedSocket, Tun, TunExt, TunnelReceiver};
+use wayfare_tunnel::{OVERHEAD, Sealed};
+
+use super::ProviderStatus;
+use super::hermes::{HermesAnswer, HermesLink};
+use super::settlement::{SettleAnswer, Settlement};
+use crate::persistence::Persistence;
+
+/// Largest IP packet that a device hands over.
+const MAX_PACKET: usize = 65_535;
+/// Packets taken from the device before others get a turn.
+const TUN_BURST: usize = 64;
+/// Frames waiting for one consumer's stream; one that does not read is cut off.
+const STREAM_QUEUE: usize = 256;
+
+/// What others ask of the exit's owner.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Open a session.
+    Open {
+        request: Box<OpenRequest>,
+        facts: AdmissionFacts,
+        answer: oneshot::Sender<Result<OpenReply, Refusal>>,
+    },
+    /// A stream belongs to a session from now on.
+    Attach {
+        token: SessionToken,
+        answer: oneshot::Sender<Result<mpsc::Receiver<ProviderFrame>, Refusal>>,
+    },
+    /// A frame of a consumer.
+    Frame {
+        token: SessionToken,
+        frame: ConsumerFrame,
+    },
+    /// The chain's view of the Hermes and of our account there.
+    Chain {
+        hermes: HermesAccount,
+        settled: Amount,
+    },
+    /// Say how things stand.
+    Status {
+        answer: oneshot::Sender<ProviderStatus>,
+    },
+    /// Cash what can be cashed, now.
+    Settle { answer: SettleAnswer },
+    /// Take the last payments and refuse new sessions.
+    Drain,
+}
+
+/// Everything that the task owns.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) exit: Exit,
+    pub(crate) socket: SharedSocket,
+    pub(crate) receiver: TunnelReceiver,
+    pub(crate) tun: Arc<dyn Tun>,
+    pub(crate) persistence: Persistence,
+    pub(crate) hermes: HermesLink,
+    pub(crate) settlement: Settlement,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) streams: BTreeMap<SessionToken, mpsc::Sender<ProviderFrame>>,
+    pub(crate) identity: Address,
+    pub(crate) sessions_seen: u64,
+    pub(crate) sessions: watch::Sender<usize>,
+}
+
+impl Driver {
+    /// Runs until cancelled, or until the ledger fails.
+    ///
+    /// # Errors
+    /// [`LedgerError`]: fail-stop; a write whose fate is unknown must not be built upon.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), LedgerError> {
+        let mut datagrams = Batch::new();
+        let mut packet = vec![0; MAX_PACKET];
+        let mut sealed = vec![0; MAX_PACKET + OVERHEAD + 16];
+        loop {
+            self.carry_out(Clock::now()).await;
+            let exit = self.exit.poll_timeout().map(|deadline| deadline.at);
+            let deadline = exit.into_iter().chain(self.settlement.poll_timeout()).min();
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                received = self.receiver.recv(&mut datagrams) => match received {
+                    Ok(_) => self.open_batch(&mut datagrams).await,
+                    Err(error) => tracing::warn!(%error, "the socket failed to receive"),
+                },
+                read = self.tun.recv(&mut packet) => match read {
+                    Ok(length) => self.seal_burst(length, &mut packet, &mut sealed).await,
+                    Err(error) => {
+                        tracing::error!(%error, "the tunnel device failed; stopping");
+                        return Ok(());
+                    }
+                },
+                command = self.commands.recv() => match command {
+                    Some(command) => self.handle_command(command),
+                    None => return Ok(()),
+                },
+                ticket = self.persistence.next() => self.exit.handle_durable(ticket?, Clock::now()),
+                answer = self.hermes.next() => self.handle_hermes(answer),
+                returned = self.settlement.next() => {
+                    if let Some(total) = self.settlement.handle(returned?) {
+                        self.exit.handle_settled(total, Clock::now());
+                    }
+                }
+                () = sleep_until(deadline) => {
+                    let now = Clock::now();
+                    self.exit.handle_timeout(now);
+                    self.settlement.handle_timeout(now);
+                }
+            }
+        }
+    }
+
+    async fn open_batch(&mut self, datagrams: &mut Batch) {
+        let now = Clock::now();
+        for (from, datagram) in datagrams.iter_mut() {
+            if let Opened::Packet(packet) = self.exit.open(from, datagram, now)
+                && let Err(error) = self.tun.send(packet).await
+            {
+                tracing::trace!(%error, "the tunnel device refused a packet");
+            }
+        }
+        datagrams.clear();
+        self.exit.handle_batch_end(now);
+    }
+
+    async fn seal_burst(&mut self, first: usize, packet: &mut [u8], sealed: &mut [u8]) {
+        let now = Clock::now();
+        self.seal(first, packet, sealed, now).await;
+        for _ in 1..TUN_BURST {
+            match self.tun.recv(packet).now_or_never() {
+                Some(Ok(length)) => self.seal(length, packet, sealed, now).await,
+                Some(Err(_)) | None => break,
+            }
+        }
+        self.exit.handle_batch_end(now);
+    }
+
+    async fn seal(&mut self, length: usize, packet: &[u8], sealed: &mut [u8], now: Instant) {
+        if let Some(Sealed::Datagram { to, len, .. }) =
+            self.exit.seal(&packet[..length], now, sealed)
+            && let Err(error) = self.socket.send(to, &sealed[..len]).await
+        {
+            tracing::trace!(%error, "a datagram could not be sent");
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let now = Clock::now();
+        match command {
+            Command::Open {
+                request,
+                facts,
+                answer,
+            } => {
+                let opened = self.exit.admit(&request, &facts, now);
+                match &opened {
+                    Ok(_) => {
+                        self.sessions_seen += 1;
+                        tracing::info!(agreement = %request.agreement.id.0, "session opened");
+                    }
+                    Err(refusal) => {
+                        tracing::info!(code = ?refusal.code, reason = %refusal.message, "session refused")
+                    }
+                }
+                // A consumer that went away meanwhile is noticed by its silence.
+                let _ = answer.send(opened);
+            }
+            Command::Attach { token, answer } => {
+                let (sender, receiver) = mpsc::channel(STREAM_QUEUE);
+                let previous = self.streams.insert(token, sender);
+                let attached = self
+                    .exit
+                    .handle_frame(token, ConsumerFrame::Attach(token), now);
+                if attached.is_err() {
+                    match previous {
+                        Some(stream) => self.streams.insert(token, stream),
+                        None => self.streams.remove(&token),
+                    };
+                }
+                let _ = answer.send(attached.map(|()| receiver));
+            }
+            Command::Frame { token, frame } => {
+                if let Err(refusal) = self.exit.handle_frame(token, frame, now) {
+                    tracing::debug!(%refusal, "a frame for no session");
+                }
+            }
+            Command::Chain { hermes, settled } => {
+                self.exit.handle_hermes(hermes, now);
+                self.exit.handle_settled(settled, now);
+                self.settlement.handle_chain(settled);
+            }
+            Command::Status { answer } => {
+                let _ = answer.send(self.status(now));
+            }
+            Command::Settle { answer } => self.settlement.settle_now(answer),
+            Command::Drain => self.exit.drain(now),
+        }
+    }
+
+    fn handle_hermes(&mut self, answer: HermesAnswer) {
+        let now = Clock::now();
+        match answer {
+            HermesAnswer::Issued(reply) => self.exit.handle_issued(*reply, now),
+            HermesAnswer::Revealed(hashlock) => self.exit.handle_revealed(hashlock, now),
+            HermesAnswer::IssueFailed(hashlock, why) => {
+                self.exit.handle_issue_failed(hashlock, why, now)
+            }
+        }
+    }
+
+    /// Does what the machine asks for, until it asks for nothing more.
+    async fn carry_out(&mut self, now: Instant) {
+        while let Some(transmit) = self.exit.poll_transmit() {
+            if let Err(error) = self.socket.send(transmit.to, &transmit.payload).await {
+                tracing::trace!(%error, "a tunnel message could not be sent");
+            }
+        }
+        while let Some(output) = self.exit.poll_output() {
+            match output {
+                ExitOutput::Persist { ticket, batch } => self.persistence.push(ticket, batch),
+                ExitOutput::Frame { token, frame } => self.send_frame(token, frame),
+                ExitOutput::Issue(request) => self.hermes.issue(*request),
+                ExitOutput::Reveal {
+                    channel,
+                    hashlock,
+                    preimage,
+                } => self.hermes.reveal(channel, hashlock, preimage),
+                ExitOutput::Settleable(material) => self.settlement.handle_material(material, now),
+                ExitOutput::Ended {
+                    token,
+                    status,
+                    reason,
+                } => {
+                    self.streams.remove(&token);
+                    tracing::info!(
+                        agreement = %status.agreement.id.0, bytes = status.usage.bytes(), paid = %status.paid,
+                        %reason, "session ended"
+                    );
+                }
+                ExitOutput::Trouble { agreement, why } => {
+                    tracing::warn!(agreement = ?agreement.map(|id| id.0), %why, "a payment is in trouble");
+                }
+            }
+        }
+        self.sessions.send_replace(self.exit.session_count());
+    }
+
+    fn send_frame(&mut self, token: SessionToken, frame: ProviderFrame) {
+        let Some(stream) = self.streams.get(&token) else {
+            return;
+        };
+        if stream.try_send(frame).is_err() {
+            // The consumer does not read, or is gone: it may attach a new stream.
+            self.streams.remove(&token);
+        }
+    }
+
+    fn status(&self, now: Instant) -> ProviderStatus {
+        ProviderStatus {
+            identity: self.identity,
+            sessions: self.exit.sessions(now),
+            sessions_seen: self.sessions_seen,
+            promised: self.exit.collector().promised(),
+            settled: self.settlement.settled(),
+        }
+    }
+}
+
+pub(crate) async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,184 @@
+//! The provider's side of the session control: QUIC connections in, gRPC over each of their streams, requests handed to the exit's
+//! owner.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wayfare_api::Refusal;
+use wayfare_api::hermes::HermesClient;
+use wayfare_api::peer::{ConsumerLine, PeerService, serve_stream};
+use wayfare_chain::VaultClient;
+use wayfare_identity::Address;
+use wayfare_payment::Chain;
+use wayfare_session::{self as session, AdmissionFacts, OpenReply, OpenRequest, RefusalCode};
+use wayfare_transport::{BiStream, QuicEndpoint, remote_address};
+
+use super::driver::Command;
+use crate::chance;
+
+/// Connections served at a time; each holds at most its streams' buffers, 64 KiB apiece.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Streams of one connection: a session needs two.
+const MAX_STREAMS: usize = 8;
+
+/// Answers consumers in the name of one exit.
+#[derive(Debug)]
+pub(crate) struct PeerDesk {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) chain: Arc<VaultClient>,
+    pub(crate) hermes_client: HermesClient,
+    pub(crate) hermes: Address,
+}
+
+impl PeerService for PeerDesk {
+    async fn open(
+        &self,
+        _from: Option<SocketAddr>,
+        request: OpenRequest,
+    ) -> Result<OpenReply, Refusal> {
+        let facts = self.facts(request.agreement.consumer).await?;
+        let (answer, opened) = oneshot::channel();
+        self.command(Command::Open {
+            request: Box::new(request),
+            facts,
+            answer,
+        })
+        .await?;
+        Ok(opened.await.map_err(|_| stopping())??)
+    }
+
+    async fn converse(&self, mut line: ConsumerLine) -> Result<(), Refusal> {
+        let (answer, attached) = oneshot::channel();
+        self.command(Command::Attach {
+            token: line.token,
+            answer,
+        })
+        .await?;
+        let mut frames = attached.await.map_err(|_| stopping())??;
+        loop {
+            tokio::select! {
+                frame = line.frames.next() => match frame {
+                    Some(Ok(frame)) => self.command(Command::Frame { token: line.token, frame }).await?,
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a consumer's stream broke");
+                        return Ok(());
+                    }
+                    None => return Ok(()),
+                },
+                frame = frames.recv() => match frame {
+                    Some(frame) => {
+                        if line.replies.send(frame).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+}
+
+impl PeerDesk {
+    /// Looks up what admission depends on: the deposit on the chain, and what the Hermes has already accepted.
+    async fn facts(&self, consumer: Address) -> Result<AdmissionFacts, session::Refusal> {
+        let account = self
+            .chain
+            .consumer(consumer, self.hermes)
+            .await
+            .map_err(|error| {
+                session::Refusal::new(
+                    RefusalCode::Internal,
+                    format!("the provider cannot read the chain: {error}; try another one"),
+                )
+            })?;
+        let state = self
+            .hermes_client
+            .consumer_state(consumer)
+            .await
+            .map_err(|error| {
+                session::Refusal::new(
+                    RefusalCode::Hermes,
+                    format!("the provider cannot reach the Hermes: {error}; try another one"),
+                )
+            })?;
+        let deposit = account.balance.saturating_add(account.collected);
+        Ok(AdmissionFacts {
+            channel: self.chain.consumer_channel(consumer, self.hermes),
+            spendable: deposit.saturating_sub(state.promised),
+            leaving: account.exit_at.is_some(),
+            token: chance::bytes()
+                .map_err(|error| session::Refusal::new(RefusalCode::Internal, error.to_string()))?,
+        })
+    }
+
+    async fn command(&self, command: Command) -> Result<(), session::Refusal> {
+        self.commands.send(command).await.map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> session::Refusal {
+    session::Refusal::new(
+        RefusalCode::Draining,
+        "the provider is shutting down: choose another one",
+    )
+}
+
+/// Accepts connections until cancelled.
+pub(crate) async fn listen(endpoint: QuicEndpoint, desk: Arc<PeerDesk>, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let tasks = TaskTracker::new();
+    loop {
+        let incoming = tokio::select! {
+            () = stop.cancelled() => break,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { break };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        tasks.spawn(async move {
+            match incoming.await {
+                Ok(connection) => serve_connection(&connection, desk, stop).await,
+                Err(error) => tracing::debug!(%error, "a handshake failed"),
+            }
+            drop(permit);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn serve_connection(
+    connection: &quinn::Connection,
+    desk: Arc<PeerDesk>,
+    stop: CancellationToken,
+) {
+    let from = remote_address(connection);
+    let room = Arc::new(Semaphore::new(MAX_STREAMS));
+    let streams = TaskTracker::new();
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            break;
+        };
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            stream = BiStream::accept(connection) => stream,
+        };
+        let Ok(stream) = stream else { break };
+        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        streams.spawn(async move {
+            if let Err(error) = serve_stream(stream, Some(from), desk, stop.cancelled_owned()).await
+            {
+                tracing::debug!(%error, "a control stream ended");
+            }
+            drop(permit);
+        });
+    }
+    streams.close();
+    streams.wait().await;
+}

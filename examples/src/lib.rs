@@ -1,1 +1,0 @@
-//! Examples that embed the crates.
