@@ -7,6 +7,7 @@ use serde::Serialize;
 use wayfare_identity::{Address, Kdf, KeystoreSalt, SecretKey, open_keystore, seal_keystore};
 
 use crate::keys::{chance, create_identity, list_identities, open_identity, write_secret};
+use crate::settings::Row;
 use crate::{Failure, Kind, Next, Output, Settings, read_passphrase};
 
 /// What can be done with identities.
@@ -52,7 +53,7 @@ pub fn keystore(state: &Path) -> PathBuf {
 /// See [`read_passphrase`].
 pub fn passphrase(settings: &Settings) -> Result<String, Failure> {
     let file: Option<PathBuf> = settings.parse("passphrase_file")?;
-    read_passphrase(file.as_deref(), |name| std::env::var(name).ok())
+    read_passphrase(file.as_deref(), crate::run::environment)
 }
 
 /// Opens the configured identity.
@@ -178,37 +179,46 @@ fn new_key() -> Result<SecretKey, Failure> {
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct Line<'a> {
     key: &'a str,
     value: Option<&'a str>,
     origin: Option<String>,
     help: &'a str,
 }
 
+impl<'a> From<&'a Row> for Line<'a> {
+    fn from(row: &'a Row) -> Self {
+        let Row {
+            key,
+            value,
+            origin,
+            help,
+        } = row;
+        Self {
+            key,
+            value: value.as_deref(),
+            origin: origin.as_ref().map(ToString::to_string),
+            help,
+        }
+    }
+}
+
 /// `config show`: every key, its value, where the value came from.
 pub fn show_settings(settings: &Settings, origin: bool, output: Output) {
     let rows = settings.rows();
-    let shown: Vec<_> = rows
-        .iter()
-        .map(|(key, value, help)| Row {
-            key,
-            value: value.as_ref().map(|(value, _)| value.as_str()),
-            origin: value.as_ref().map(|(_, origin)| origin.to_string()),
-            help,
-        })
-        .collect();
-    output.show(&shown, |rows| {
-        let line = |row: &Row<'_>| {
-            let value = row
+    let lines: Vec<_> = rows.iter().map(Line::from).collect();
+    output.show(&lines, |lines| {
+        let text = |line: &Line<'_>| {
+            let value = line
                 .value
                 .map_or_else(|| "(not set)".to_owned(), |value| format!("{value:?}"));
-            match (&row.origin, origin) {
+            match (&line.origin, origin) {
                 (Some(from), true) => {
-                    format!("{:<18} = {value:<32} # {from}; {}", row.key, row.help)
+                    format!("{:<18} = {value:<32} # {from}; {}", line.key, line.help)
                 }
-                _ => format!("{:<18} = {value:<32} # {}", row.key, row.help),
+                _ => format!("{:<18} = {value:<32} # {}", line.key, line.help),
             }
         };
-        rows.iter().map(line).collect::<Vec<_>>().join("\n")
+        lines.iter().map(text).collect::<Vec<_>>().join("\n")
     });
 }

@@ -43,12 +43,7 @@ impl Common {
     /// # Errors
     /// See [`Settings::load`].
     pub fn settings(&self, table: &'static [Setting]) -> Result<Settings, Failure> {
-        Settings::load(
-            table,
-            self.config.as_deref(),
-            |name| std::env::var(name).ok(),
-            &self.set,
-        )
+        Settings::load(table, self.config.as_deref(), environment, &self.set)
     }
 }
 
@@ -126,4 +121,13 @@ pub async fn terminated() {
         eprintln!("stopped at once, as asked twice");
         std::process::exit(130);
     });
+}
+
+/// The one look into the environment that settings and passphrases share.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the environment is one of the layers of the settings"
+)]
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -46,6 +46,19 @@ impl std::fmt::Display for Origin {
     }
 }
 
+/// One line of `config show`.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The key.
+    pub key: &'static str,
+    /// Its value, where it has one.
+    pub value: Option<String>,
+    /// Where the value came from.
+    pub origin: Option<Origin>,
+    /// What it means.
+    pub help: &'static str,
+}
+
 /// The settings of one run.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -186,11 +199,17 @@ impl Settings {
 
     /// Every key with value and origin, in the order of the table.
     #[must_use]
-    pub fn rows(&self) -> Vec<(&'static str, Option<(String, Origin)>, &'static str)> {
-        self.table
-            .iter()
-            .map(|s| (s.key, self.values.get(s.key).cloned(), s.help))
-            .collect()
+    pub fn rows(&self) -> Vec<Row> {
+        let row = |setting: &Setting| {
+            let (value, origin) = self.values.get(setting.key).cloned().unzip();
+            Row {
+                key: setting.key,
+                value,
+                origin,
+                help: setting.help,
+            }
+        };
+        self.table.iter().map(row).collect()
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), Failure> {
@@ -325,7 +344,7 @@ mod tests {
         let settings = Settings::load(TABLE, Some(file.path()), environment, &[]).unwrap();
         assert_eq!(settings.find("vault"), Some("environment"));
         assert_eq!(
-            settings.rows()[1].1.as_ref().unwrap().1,
+            settings.rows()[1].origin.clone().unwrap(),
             Origin::Environment("WAYFARE_VAULT".into())
         );
         let settings = Settings::load(TABLE, None, |_| None, &[]).unwrap();
