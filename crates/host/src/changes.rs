@@ -6,13 +6,15 @@
 use tracing::warn;
 
 use crate::command::nft;
-use crate::journal::Journal;
+use crate::journal::{Journal, Place};
 use crate::undo::{Family, PolicyRule, TableRoute, Undo};
 use crate::{HostError, sysctl};
 
 #[derive(Debug)]
 pub(crate) struct Changes {
     journal: Journal,
+    /// Where the changes were made, once there is one.
+    place: Option<Place>,
     made: Vec<(u64, Undo)>,
 }
 
@@ -20,6 +22,7 @@ impl Changes {
     pub(crate) fn new(journal: Journal) -> Self {
         Self {
             journal,
+            place: None,
             made: Vec::new(),
         }
     }
@@ -94,6 +97,7 @@ impl Changes {
         hold: bool,
         act: impl FnOnce() -> Result<(), HostError>,
     ) -> Result<(), HostError> {
+        self.stay()?;
         let id = self.journal.begin(&undo, hold)?;
         match act() {
             Ok(()) => {
@@ -113,9 +117,23 @@ impl Changes {
         }
     }
 
+    /// Refuses to go on from a thread that sits in another network namespace: it would hit a stranger's network.
+    fn stay(&mut self) -> Result<(), HostError> {
+        let here = Place::here();
+        if *self.place.get_or_insert_with(|| here.clone()) == here {
+            Ok(())
+        } else {
+            Err(HostError::Elsewhere)
+        }
+    }
+
     /// Takes everything back, last first. Goes on after a failure and reports the first; what failed stays in
     /// the journal for the next [`Journal::recover`].
     pub(crate) fn undo(&mut self) -> Result<(), HostError> {
+        if self.made.is_empty() {
+            return Ok(());
+        }
+        self.stay()?;
         let mut first = Ok(());
         while let Some((id, undo)) = self.made.pop() {
             let result = undo.execute().and_then(|()| self.journal.undone(id));

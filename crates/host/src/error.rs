@@ -113,6 +113,11 @@ pub enum HostError {
         /// The process.
         pid: u32,
     },
+    /// A change is to be undone from another network namespace than it was made in.
+    #[error(
+        "this thread is in another network namespace than the change was made in: undo it from there, or recover there"
+    )]
+    Elsewhere,
     /// The runtime is shutting down; nothing was changed.
     #[error("the runtime is shutting down")]
     ShuttingDown,

@@ -19,7 +19,8 @@ use tracing::{info, warn};
 use crate::undo::Undo;
 use crate::{HostError, blocking, name};
 use lines::{Change, Lines};
-use owner::{Owner, Place};
+use owner::Owner;
+pub(crate) use owner::Place;
 
 /// What [`Journal::recover`] does with changes that were asked to outlive a crash (a held kill switch).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,6 +31,7 @@ pub use exit::{ExitConfig, ExitPolicy, ExitRules, PortRule, Transport};
 pub use gate::{Gate, GateConfig};
 pub use interface::configure_interface;
 pub use journal::{Held, Journal, Recovered};
+pub use privilege::may_change_network;
 pub use routes::{ConsumerRoutes, RoutesConfig};
 
 /// Runs one whole piece of host work on the blocking pool.

@@ -20,6 +20,12 @@ pub(crate) fn check_net_admin(action: &str) -> Result<(), HostError> {
     }
 }
 
+/// Whether this thread may administer the network (`CAP_NET_ADMIN`), for a doctor to tell.
+#[must_use]
+pub fn may_change_network() -> bool {
+    check_net_admin("look").is_ok()
+}
+
 fn effective(status: &str) -> Option<u64> {
     let line = status
         .lines()

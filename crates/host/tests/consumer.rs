@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 use std::net::UdpSocket;
 
 use lab::{
-    Namespace, PATIENCE, PROBE_PORT, Watch, ask_until_answered, bound_to, link, marked, probe,
-    serve,
+    Namespace, PATIENCE, PROBE_PORT, Watch, ask_until_answered, assert_same, bound_to, link,
+    marked, probe, serve,
 };
 use wayfare_host::{
     ConsumerRoutes, Gate, GateConfig, Held, HostError, Journal, RoutesConfig, configure_interface,
@@ -174,7 +174,7 @@ fn unmarked_traffic_takes_the_tunnel_and_marked_traffic_the_uplink() {
     assert_eq!((up.take(), tunnel.take()), (seen(&[V4, V6]), seen(&[])));
     // An attached network is no exception, and neither is a route that a hostile DHCP server pushes.
     lab.consumer
-        .sh("ip route add 11.200.0.0/16 via 11.5.0.1; ip -6 route add 2a00:200::/64 via 2a00:5::1");
+        .sh("ip route add 11.200.0.0/16 via 11.5.0.1 dev up0; ip -6 route add 2a00:200::/64 via 2a00:5::1 dev up0");
     for to in ["11.5.0.9", "2a00:5::9"] {
         lab.send(to);
     }
@@ -198,12 +198,12 @@ fn unmarked_traffic_takes_the_tunnel_and_marked_traffic_the_uplink() {
         (seen(&[]), seen(&[])),
         "and are stopped by the gate"
     );
-    drop((gate, routes));
+    lab.consumer.run(|| drop((gate, routes)));
     lab.consumer.sh(
         "ip route del 11.200.0.0/16 via 11.5.0.1; ip -6 route del 2a00:200::/64 via 2a00:5::1
          echo 0 > /proc/sys/net/ipv4/conf/up0/rp_filter",
     );
-    assert_eq!(lab.consumer.snapshot(), before);
+    assert_same(&before, &lab.consumer.snapshot(), "after");
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn the_gate_stops_what_ignores_routes_and_flows_that_ran_before() {
     }
     assert_eq!(marked_seen, seen(&[V4, V6]));
     // Without routes and tunnel it is closed all the same.
-    drop(routes);
+    lab.consumer.run(|| drop(routes));
     lab.consumer.sh("ip link del tun0");
     assert_eq!(send_all(), (seen(&[]), seen(&[])));
     lab.consumer

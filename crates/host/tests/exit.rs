@@ -408,7 +408,7 @@ fn mail_is_refused_at_once_and_may_be_allowed() {
             );
         }
     });
-    drop(exit);
+    lab.provider.run(|| drop(exit));
 }
 
 #[test]
@@ -572,7 +572,7 @@ fn only_answers_come_in_and_strangers_are_not_forwarded() {
     });
     assert_eq!(knock(), (BTreeSet::new(), BTreeSet::new()));
     // A forged source: a consumer that takes the LAN's or another consumer's address.
-    drop(exit);
+    lab.provider.run(|| drop(exit));
     lab.open();
     let forge = || {
         lab.consumer.sh(
@@ -602,5 +602,5 @@ fn only_answers_come_in_and_strangers_are_not_forwarded() {
             .unwrap()
     });
     assert_eq!(forge(), BTreeSet::new());
-    drop(exit);
+    lab.provider.run(|| drop(exit));
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use lab::{Namespace, PATIENCE};
+use lab::{Namespace, PATIENCE, assert_same};
 use wayfare_host::{
     ConsumerRoutes, ExitConfig, ExitRules, Gate, GateConfig, Held, HostError, Journal, Recovered,
     RoutesConfig,
@@ -24,8 +24,22 @@ use wayfare_host::{
 const HELPER_DIR: &str = "WAYFARE_HOST_TEST_STATE_DIR";
 const HELPER: &str = "helper_that_holds_everything_until_killed";
 
+/// A host and the other end of its link, which would take the link with it if it went first.
+struct Host {
+    namespace: Namespace,
+    _peer: Namespace,
+}
+
+impl std::ops::Deref for Host {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
 /// A host that is already somebody's: rules, routes and settings of its own.
-fn lived_in() -> Namespace {
+fn lived_in() -> Host {
     let host = Namespace::new("host");
     let other = Namespace::new("peer");
     lab::link(
@@ -33,17 +47,18 @@ fn lived_in() -> Namespace {
         (&other, "e0", &["192.0.2.1/24", "2a00:5::1/64"]),
     );
     host.sh(
-        "ip tuntap add dev tun0 mode tun; ip address add 10.8.0.1/16 dev tun0
+        "ip tuntap add dev tun0 mode tun; echo 0 > /proc/sys/net/ipv6/conf/tun0/accept_dad; ip address add 10.8.0.1/16 dev tun0
          ip -6 address add fd08::1/64 dev tun0 nodad; ip link set tun0 up
          ip route add default via 192.0.2.1; ip -6 route add default via 2a00:5::1
          ip rule add from 10.99.0.0/16 lookup 99 priority 99; ip route add unreachable default table 99
          cd /proc/sys/net
          echo 1 > ipv6/conf/eth0/accept_ra; echo 1 > ipv4/conf/eth0/forwarding; echo 2 > ipv4/conf/tun0/rp_filter",
     );
-    host.nft("table inet filter { chain forward { type filter hook forward priority filter; policy drop; } }");
-    // The peer may go: its end of the link takes the other with it, so it must stay as long as the host.
-    std::mem::forget(other);
-    host
+    host.nft("table inet filter { chain forward { type filter hook forward priority filter; policy drop;\n }\n }");
+    Host {
+        namespace: host,
+        _peer: other,
+    }
 }
 
 fn exit() -> ExitConfig {
@@ -117,7 +132,7 @@ fn undo_and_drop_restore_every_byte() {
             assert!(during.contains(change), "not applied: {change}\n{during}");
             assert!(!before.contains(change), "{change}");
         }
-        assert_eq!(host.snapshot(), before, "dropped: {dropped}");
+        assert_same(&before, &host.snapshot(), &format!("dropped: {dropped}"));
         assert_eq!(journal_lines(dir.path()), 0);
     }
 }
@@ -150,7 +165,7 @@ fn what_fails_half_way_is_taken_back_and_nothing_is_forwarded() {
         })
     });
     assert!(matches!(&error, HostError::Sysctl { .. }), "{error}");
-    assert_eq!(host.snapshot(), before);
+    assert_same(&before, &host.snapshot(), "after");
     // The tunnel is down: its default route is refused after the table and a fallback route are in.
     host.sh("ip link set tun0 down");
     let before = host.snapshot();
@@ -159,8 +174,8 @@ fn what_fails_half_way_is_taken_back_and_nothing_is_forwarded() {
             .await
             .unwrap_err()
     });
-    assert!(error.to_string().contains("Network is down"), "{error}");
-    assert_eq!(host.snapshot(), before);
+    assert!(error.to_string().contains("not up"), "{error}");
+    assert_same(&before, &host.snapshot(), "after");
     // The journal cannot be written: nothing is even begun.
     let error = host.block_on(async || {
         let journal = journal(dir.path()).await;
@@ -168,7 +183,7 @@ fn what_fails_half_way_is_taken_back_and_nothing_is_forwarded() {
         Gate::apply(gate(false), &journal).await.unwrap_err()
     });
     assert!(matches!(error, HostError::Journal { .. }), "{error}");
-    assert_eq!(host.snapshot(), before);
+    assert_same(&before, &host.snapshot(), "after");
     assert_eq!(journal_lines(dir.path()), 0);
 }
 
@@ -221,7 +236,26 @@ fn mistakes_are_named_and_change_nothing() {
         assert!(host.sh("nft list tables").contains("wayfare_gate_t"));
         first.undo().await.unwrap();
     });
-    assert_eq!(host.snapshot(), before);
+    assert_same(&before, &host.snapshot(), "after");
+}
+
+#[test]
+fn a_guard_that_ends_up_in_another_namespace_touches_neither() {
+    let host = lived_in();
+    let elsewhere = Namespace::new("else");
+    elsewhere.nft("table inet wayfare_gate_t { comment \"a stranger's\"\n }");
+    let dir = tempfile::tempdir().unwrap();
+    let gate = host.block_on(async || {
+        Gate::apply(gate(false), &journal(dir.path()).await)
+            .await
+            .unwrap()
+    });
+    let (during, theirs) = (host.snapshot(), elsewhere.snapshot());
+    let error = elsewhere.block_on(async move || gate.undo().await.unwrap_err());
+    assert!(matches!(error, HostError::Elsewhere), "{error}");
+    assert_same(&during, &host.snapshot(), "after");
+    assert_same(&theirs, &elsewhere.snapshot(), "after");
+    assert_eq!(journal_lines(dir.path()), 1, "still to be undone");
 }
 
 /// The helper process: the tests below start it and kill it. Run by hand it has nothing to do.
@@ -302,7 +336,7 @@ fn a_killed_process_is_cleaned_up_after_and_a_living_one_is_left_alone() {
         matches!(error, HostError::InUse { pid: owner, .. } if owner == pid),
         "{error}"
     );
-    assert_eq!(host.snapshot(), during);
+    assert_same(&during, &host.snapshot(), "after");
 
     // From another namespace nothing may be touched, in either place.
     victim.kill();
@@ -331,7 +365,7 @@ fn a_killed_process_is_cleaned_up_after_and_a_living_one_is_left_alone() {
             .await
             .unwrap()
     });
-    assert_eq!(host.snapshot(), before);
+    assert_same(&before, &host.snapshot(), "after");
     assert_eq!(recover(Held::Release).1, Recovered::default());
 }
 
@@ -373,7 +407,7 @@ fn killed_at_any_change_everything_is_restored() {
                 Recovered::default()
             );
         });
-        assert_eq!(host.snapshot(), before, "killed at line {line}");
+        assert_same(&before, &host.snapshot(), &format!("killed at line {line}"));
     }
     assert!(
         changed >= 20,
@@ -400,7 +434,7 @@ fn without_the_privilege_the_error_names_it_and_nothing_changes() {
         !output.status.success() && text.contains("MissingPrivilege"),
         "{text}"
     );
-    assert_eq!(host.snapshot(), before);
+    assert_same(&before, &host.snapshot(), "after");
     assert_eq!(journal_lines(dir.path()), 0);
     let message = HostError::MissingPrivilege {
         action: "providing an exit".into(),

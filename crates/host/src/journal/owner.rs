@@ -44,14 +44,14 @@ fn parse_stat(stat: &str) -> Option<u64> {
 
 /// A network namespace of one boot of this computer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) boot: String,
     pub(super) netns: String,
 }
 
 impl Place {
     /// The place of the calling thread (a thread may sit in another namespace than its process).
-    pub(super) fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let netns = std::fs::read_link("/proc/thread-self/ns/net").unwrap_or_default();
         Self {

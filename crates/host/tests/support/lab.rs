@@ -17,8 +17,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::Pid;
 
 /// Upper bound of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -86,6 +87,7 @@ impl Namespace {
     pub(crate) fn enter(&self) {
         let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
         setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+        stay_on_one_cpu();
     }
 
     /// Everything that this crate may change, as text.
@@ -96,7 +98,7 @@ impl Namespace {
              ip address | sed 's/valid_lft.*//'
              cd /proc/sys/net
              find ipv4 ipv6 -type f \\( -path '*/conf/*' -o -name ip_forward \\) ! -name stable_secret \
-                ! -name flush | sort | while read f; do echo $f $(cat $f); done",
+                ! -name flush | sort | xargs grep -s '' | sed 's/:/ /'",
         )
     }
 }
@@ -126,6 +128,19 @@ fn remove_orphans() {
     }
 }
 
+/// A veth hands packets to the queue of the sending CPU: with all senders on one, what was sent first arrives
+/// first, and an answer to a later question proves that everything sent before has gone where it goes.
+fn stay_on_one_cpu() {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this).unwrap();
+    let first = (0..CpuSet::count())
+        .find(|&cpu| allowed.is_set(cpu).unwrap())
+        .unwrap();
+    let mut one = CpuSet::new();
+    one.set(first).unwrap();
+    sched_setaffinity(this, &one).unwrap();
+}
+
 fn host(line: &[&str]) -> String {
     let output = Command::new(line[0]).args(&line[1..]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -149,7 +164,9 @@ pub(crate) fn link(a: End<'_>, b: End<'_>) {
     for ((namespace, interface, addresses), (_, _, others), other_mac) in
         [(a, b, &mac_b), (b, a, &mac_a)]
     {
-        let mut script = format!("ip link set dev {interface} up\n");
+        let mut script = format!(
+            "echo 0 > /proc/sys/net/ipv6/conf/{interface}/accept_dad; ip link set dev {interface} up\n"
+        );
         for address in addresses {
             let nodad = if address.contains(':') { "nodad" } else { "" };
             script += &format!("ip address add {address} dev {interface} {nodad}\n");
@@ -163,6 +180,9 @@ pub(crate) fn link(a: End<'_>, b: End<'_>) {
         namespace.sh(&script);
     }
 }
+
+/// Only what came over a link: the kernel hands a sender's multicast back to itself, without this header.
+const SENT: &str = "ether saddr & ff:ff:ff:ff:00:00 == 02:77:00:00:00:00";
 
 /// Remembers the destinations (and protocols) of every probe that comes in by an interface.
 pub(crate) struct Watch<'a> {
@@ -179,8 +199,8 @@ impl<'a> Watch<'a> {
                 set seen6 {{ type ipv6_addr . inet_proto; flags dynamic; size 65535; }}
                 chain in {{
                     type filter hook ingress device \"{interface}\" priority 0; policy accept;
-                    th dport {PROBE_PORT} add @seen4 {{ ip daddr . ip protocol }}
-                    th dport {PROBE_PORT} add @seen6 {{ ip6 daddr . ip6 nexthdr }}
+                    {SENT} th dport {PROBE_PORT} add @seen4 {{ ip daddr . ip protocol }}
+                    {SENT} th dport {PROBE_PORT} add @seen6 {{ ip6 daddr . ip6 nexthdr }}
                 }}
             }}"
         ));
@@ -263,4 +283,18 @@ pub(crate) fn marked(mark: u32) -> impl Fn(&UdpSocket) {
 pub(crate) fn bound_to(interface: &str) -> impl Fn(&UdpSocket) {
     let interface = std::ffi::OsString::from(interface);
     move |socket| setsockopt(socket, sockopt::BindToDevice, &interface).unwrap()
+}
+
+/// Compares two snapshots line by line, so that a failure shows the difference and nothing else.
+pub(crate) fn assert_same(before: &str, after: &str, when: &str) {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (old, new) = (lines(before), lines(after));
+    let lost: Vec<_> = old.iter().filter(|line| !new.contains(line)).collect();
+    let added: Vec<_> = new.iter().filter(|line| !old.contains(line)).collect();
+    assert_eq!(
+        (lost, added),
+        (Vec::new(), Vec::new()),
+        "lost and added, {when}"
+    );
+    assert!(before == after, "same lines in another order, {when}");
 }
