@@ -41,11 +41,22 @@ enum Command {
     /// Sends native coin.
     SendNative { to: Address, wei: U256 },
     /// Sends tokens.
-    Send { token: Address, to: Address, amount: Amount },
+    Send {
+        token: Address,
+        to: Address,
+        amount: Amount,
+    },
     /// Makes tokens; only the deployer of a development token may.
-    Mint { token: Address, to: Address, amount: Amount },
+    Mint {
+        token: Address,
+        to: Address,
+        amount: Amount,
+    },
     /// Tokens and native coin of accounts.
-    Balances { token: Address, accounts: Vec<Address> },
+    Balances {
+        token: Address,
+        accounts: Vec<Address>,
+    },
     /// Everything that was ever minted.
     Supply { token: Address },
     /// What moved through a vault since the first block, by the vault's own events.
@@ -80,9 +91,15 @@ async fn run(options: Options) -> Result<Value, String> {
     };
     let key = SecretKey::from_bytes(key.0).map_err(|why| why.to_string())?;
     let address = key.address();
-    let endpoint = Endpoint { poll: Duration::from_millis(10), ..Endpoint::new(options.rpc, options.chain_id) };
-    let wallet = Wallet::new(endpoint, Arc::new(LocalSigner::new(key))).map_err(|why| why.to_string())?;
-    obey(&wallet, address, options.command).await.map_err(|why| why.to_string())
+    let endpoint = Endpoint {
+        poll: Duration::from_millis(10),
+        ..Endpoint::new(options.rpc, options.chain_id)
+    };
+    let wallet =
+        Wallet::new(endpoint, Arc::new(LocalSigner::new(key))).map_err(|why| why.to_string())?;
+    obey(&wallet, address, options.command)
+        .await
+        .map_err(|why| why.to_string())
 }
 
 async fn obey(
@@ -93,14 +110,27 @@ async fn obey(
     let token = |token| TokenClient::new(wallet.clone(), token);
     let receipt = match command {
         Command::Address => return Ok(json!({ "address": address })),
-        Command::Balances { token: contract, accounts } => return balances(wallet, &token(contract), &accounts).await,
+        Command::Balances {
+            token: contract,
+            accounts,
+        } => return balances(wallet, &token(contract), &accounts).await,
         Command::Supply { token: contract } => {
             return Ok(json!({ "supply": token(contract).total_supply().await?.to_string() }));
         }
-        Command::Movements { vault } => return movements(&VaultClient::new(wallet.clone(), vault)).await,
+        Command::Movements { vault } => {
+            return movements(&VaultClient::new(wallet.clone(), vault)).await;
+        }
         Command::SendNative { to, wei } => wallet.send_native(to, wei).await?,
-        Command::Send { token: contract, to, amount } => token(contract).transfer(to, amount).await?,
-        Command::Mint { token: contract, to, amount } => token(contract).mint(to, amount).await?,
+        Command::Send {
+            token: contract,
+            to,
+            amount,
+        } => token(contract).transfer(to, amount).await?,
+        Command::Mint {
+            token: contract,
+            to,
+            amount,
+        } => token(contract).mint(to, amount).await?,
     };
     Ok(json!({ "transaction": receipt.transaction_hash, "gas": receipt.gas_used }))
 }
@@ -127,7 +157,9 @@ async fn movements(vault: &VaultClient) -> Result<Value, wayfare_payment::ChainE
     for seen in vault.events(0).await? {
         let (kind, who, amount) = match &seen.event {
             VaultEvents::CollateralAdded(event) => ("collateral_added", event.hermes, event.amount),
-            VaultEvents::CollateralWithdrawn(event) => ("collateral_withdrawn", event.hermes, event.amount),
+            VaultEvents::CollateralWithdrawn(event) => {
+                ("collateral_withdrawn", event.hermes, event.amount)
+            }
             VaultEvents::Deposited(event) => ("deposited", event.consumer, event.amount),
             VaultEvents::Collected(event) => ("collected", event.consumer, event.amount),
             VaultEvents::Settled(event) => ("settled", event.payee, event.amountPaid),
@@ -135,6 +167,7 @@ async fn movements(vault: &VaultClient) -> Result<Value, wayfare_payment::ChainE
             VaultEvents::ExitFinalized(event) => ("exited", event.consumer, event.amount),
             VaultEvents::HermesRegistered(_)
             | VaultEvents::OperatorRotating(_)
+            | VaultEvents::Retained(_)
             | VaultEvents::CollateralRequested(_)
             | VaultEvents::ExitRequested(_)
             | VaultEvents::ExitCancelled(_) => continue,

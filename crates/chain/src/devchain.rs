@@ -13,13 +13,19 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use alloy::primitives::utils::parse_ether;
 use alloy::primitives::{Address, B256, U256, b256};
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use wayfare_identity::{LocalSigner, SecretKey};
+use wayfare_payment::ChainError;
+
+use crate::{Delays, Endpoint, Wallet, deploy_token, deploy_vault};
 
 pub use rpc::RpcError;
 use world::World;
@@ -31,6 +37,34 @@ const MOST_IN_BATCH: usize = 1_000;
 pub const DEVELOPER: B256 =
     b256!("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
 
+/// The developer's key.
+///
+/// # Panics
+/// Never: the key is valid.
+#[must_use]
+pub fn developer() -> SecretKey {
+    SecretKey::from_bytes(DEVELOPER.0).expect("a well-known valid key")
+}
+
+/// Deploys the test token and a vault with the developer's key; answers their addresses, in this order. On a fresh chain they
+/// are always the same.
+///
+/// # Errors
+/// As [`Wallet::call`].
+pub async fn deploy_contracts(
+    endpoint: Endpoint,
+    delays: Delays,
+) -> Result<(Address, Address), ChainError> {
+    let endpoint = Endpoint {
+        poll: Duration::from_millis(5),
+        ..endpoint
+    };
+    let wallet = Wallet::new(endpoint, Arc::new(LocalSigner::new(developer())))?;
+    wallet.check().await?;
+    let token = deploy_token(&wallet).await?;
+    Ok((token, deploy_vault(&wallet, token, delays).await?))
+}
+
 /// What the chain is born with.
 #[derive(Clone, Debug, Default)]
 pub struct Genesis {
@@ -38,6 +72,23 @@ pub struct Genesis {
     pub chain_id: u64,
     /// Accounts with native coin, in wei.
     pub funds: Vec<(Address, U256)>,
+}
+
+/// Reads `ADDRESS=ETHER` as an entry of [`Genesis::funds`].
+///
+/// # Errors
+/// For people: what is wrong with which half.
+pub fn parse_fund(text: &str) -> Result<(Address, U256), String> {
+    let (who, ether) = text
+        .split_once('=')
+        .ok_or("write ADDRESS=ETHER, as in 0xf39f…2266=1.5")?;
+    let who = who
+        .parse()
+        .map_err(|why| format!("{who:?} is not an address: {why}"))?;
+    Ok((
+        who,
+        parse_ether(ether).map_err(|why| format!("{ether:?} is not ether: {why}"))?,
+    ))
 }
 
 /// A handle to the chain; clones share it. It lives as long as its last handle.

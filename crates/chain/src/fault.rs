@@ -77,10 +77,8 @@ pub fn explain(revert: &Bytes) -> String {
     if let Ok(error) = TokenErrors::abi_decode(revert) {
         return token(&error);
     }
-    match alloy::sol_types::decode_revert_reason(revert) {
-        Some(reason) => reason,
-        None => "reverted without a reason".to_owned(),
-    }
+    let reason = alloy::sol_types::decode_revert_reason(revert).filter(|reason| !reason.is_empty());
+    reason.unwrap_or_else(|| "reverted without a reason".to_owned())
 }
 
 fn vault(error: &VaultErrors) -> String {
@@ -211,7 +209,7 @@ mod tests {
             low.abi_encode(),
             "0x0000000000000000000000000000000000000000 has 0 tokens and needs 1",
         );
-        check(Revert::from("paused").abi_encode(), "paused");
+        check(Revert::from("paused").abi_encode(), "revert: paused");
         check(Vec::new(), "reverted without a reason");
     }
 }

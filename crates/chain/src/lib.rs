@@ -9,6 +9,7 @@ mod derive;
 #[cfg(feature = "devchain")]
 pub mod devchain;
 mod fault;
+pub mod mysterium;
 mod token;
 mod wallet;
 

@@ -78,6 +78,7 @@ contract Vault {
     event HermesRegistered(address indexed hermes, address indexed owner, address operator, uint16 feeBps);
     event OperatorRotating(address indexed hermes, address operator, uint40 effectiveAt);
     event CollateralAdded(address indexed hermes, uint256 amount, uint256 collateral);
+    event Retained(address indexed hermes, uint256 amount, uint256 collateral);
     event CollateralRequested(address indexed hermes, uint256 amount, uint40 unlockAt);
     event CollateralWithdrawn(address indexed hermes, uint256 amount, uint256 collateral);
     event Deposited(address indexed consumer, address indexed hermes, uint256 amount, uint256 balance);
@@ -158,7 +159,7 @@ contract Vault {
         uint96 collateral = _u96(h.collateral + amount);
         h.free -= uint96(amount);
         h.collateral = collateral;
-        emit CollateralAdded(hermesId, amount, collateral);
+        emit Retained(hermesId, amount, collateral);
     }
 
     /// Gives notice; a new request replaces the old one and starts again; 0 takes it back. The collateral pays until it leaves.

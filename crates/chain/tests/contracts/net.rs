@@ -13,7 +13,7 @@ use alloy::sol_types::SolCall;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use wayfare_chain::bindings::Vault;
-use wayfare_chain::devchain::{DEVELOPER, DevChain, Genesis};
+use wayfare_chain::devchain::{DevChain, Genesis, developer};
 use wayfare_chain::{
     Delays, Endpoint, TokenClient, VaultClient, Wallet, deploy_token, deploy_vault,
 };
@@ -116,7 +116,7 @@ fn anvil_binary() -> Option<PathBuf> {
 
 impl Net {
     pub(crate) async fn embedded() -> Self {
-        let developer = SecretKey::from_bytes(DEVELOPER.0).unwrap().address();
+        let developer = developer().address();
         let funds = vec![(developer, U256::from(10).pow(U256::from(22)))];
         let chain = DevChain::new(&Genesis {
             chain_id: CHAIN_ID,
@@ -156,7 +156,7 @@ impl Net {
     }
 
     async fn deploy(server: Server, url: String) -> Self {
-        let developer = LocalSigner::new(SecretKey::from_bytes(DEVELOPER.0).unwrap());
+        let developer = LocalSigner::new(developer());
         let wallet = wallet(&url, developer);
         let token = deploy_token(&wallet).await.unwrap();
         let delays = Delays {
