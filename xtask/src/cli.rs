@@ -36,7 +36,8 @@ pub struct Flag {
 pub struct Command {
     /// As typed.
     pub name: &'static str,
-    /// One line of help.
+    /// One line of help; empty for a subcommand that only the workshop itself calls, which help
+    /// does not tell.
     pub summary: &'static str,
     /// What the words after the flags are called, where they are accepted.
     pub rest: Option<&'static str>,
@@ -169,7 +170,10 @@ fn valid_flags(command: &Command) -> String {
 
 fn overview(commands: &[Command]) -> String {
     let mut text = String::from("usage: cargo xtask SUBCOMMAND [FLAGS]\n\n");
-    for command in commands {
+    for command in commands
+        .iter()
+        .filter(|command| !command.summary.is_empty())
+    {
         let _ = writeln!(text, "  {:<10} {}", command.name, command.summary);
     }
     text.push_str("\n`cargo xtask help SUBCOMMAND` names its flags.");

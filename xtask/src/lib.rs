@@ -11,6 +11,8 @@
 pub mod bench;
 pub mod ci;
 pub mod cli;
+pub mod crash;
+pub mod demo;
 pub mod doctor;
 pub mod interrupt;
 pub mod lab;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use workshop::cli::{self, Asked, Command, Flag, Outcome};
-use workshop::{bench, ci, doctor, interrupt, lab, progress, test, tidy, vectors};
+use workshop::{bench, ci, crash, demo, doctor, interrupt, lab, progress, test, tidy, vectors};
 
 const JSON: Flag = Flag {
     name: "--json",
@@ -12,8 +12,57 @@ const JSON: Flag = Flag {
     help: "write the report to FILE",
 };
 
+const PROGRAMS: Flag = Flag {
+    name: "--programs",
+    value: Some("DIR"),
+    help: "use the programs in DIR instead of building them",
+};
+
+const KEEP: Flag = Flag {
+    name: "--keep",
+    value: None,
+    help: "keep the logs and state folders",
+};
+
 /// One row per subcommand, in the order in which `help` tells them.
 const COMMANDS: &[Command] = &[
+    Command {
+        name: "demo",
+        summary: "show the whole network at work, with every figure checked",
+        rest: None,
+        flags: &[
+            Flag {
+                name: "--mib",
+                value: Some("N"),
+                help: "size of the file that is fetched, in MiB (256)",
+            },
+            PROGRAMS,
+            KEEP,
+            JSON,
+        ],
+        run: demo::run,
+    },
+    Command {
+        name: "crash",
+        summary: "kill -9 the programs under traffic, again and again, and count the money",
+        rest: None,
+        flags: &[
+            Flag {
+                name: "--rounds",
+                value: Some("N"),
+                help: "how many kills (50)",
+            },
+            Flag {
+                name: "--seed",
+                value: Some("N"),
+                help: "repeat the kills of an earlier run",
+            },
+            PROGRAMS,
+            KEEP,
+            JSON,
+        ],
+        run: crash::run,
+    },
     Command {
         name: "test",
         summary: "run every part of the tests, or only the PARTs named",
@@ -66,6 +115,24 @@ const COMMANDS: &[Command] = &[
         rest: Some("NAME"),
         flags: &[JSON],
         run: bench::run,
+    },
+    Command {
+        name: "web",
+        summary: "",
+        rest: None,
+        flags: &[
+            Flag {
+                name: "--listen",
+                value: Some("ADDRESS"),
+                help: "address and port",
+            },
+            Flag {
+                name: "--file",
+                value: Some("FILE"),
+                help: "what /file answers",
+            },
+        ],
+        run: demo::web::run,
     },
     Command {
         name: "lab",

@@ -96,6 +96,11 @@ pub const TOOLS: &[Tool] = &[
     apt("ip", &["iproute2"], "run and test: namespaces, routes"),
     apt("nft", &["nftables"], "run and test: exit policy"),
     apt("curl", &["curl"], "demo: the consumer's application"),
+    apt(
+        "tcpdump",
+        &["tcpdump"],
+        "demo: what leaves beside the tunnel",
+    ),
     apt("wg", &["wireguard-tools"], "test: interoperation"),
     apt("wireguard-go", &["wireguard-go"], "test: interoperation"),
     apt("tshark", &["tshark"], "test: what is on the wire"),

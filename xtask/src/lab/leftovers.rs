@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::sweep;
+use super::{Namespace, sweep};
 use crate::need;
 use crate::process::{SHORT, command, output};
 
@@ -69,27 +69,48 @@ impl Snapshot {
     /// # Errors
     /// When `ip` or, where it is installed, `nft` does not answer.
     pub fn take() -> anyhow::Result<Self> {
-        let ip = |words: &str| output(&mut command("ip", words.split_whitespace()), SHORT);
+        let mut snapshot = Self::network(&|words| {
+            let (program, args) = words.split_first().expect("called with a program below");
+            output(&mut command(program, args), SHORT)
+        })?;
+        snapshot.namespaces = sweep::namespaces()?.into_iter().collect();
+        snapshot.programs = programs();
+        Ok(snapshot)
+    }
+
+    /// Looks at the routes, rules and interfaces of one namespace of a lab.
+    ///
+    /// # Errors
+    /// As [`Snapshot::take`].
+    pub fn inside(namespace: &Namespace) -> anyhow::Result<Self> {
+        Self::network(&|words| {
+            let (program, args) = words.split_first().expect("called with a program below");
+            namespace.output(program, args)
+        })
+    }
+
+    /// What this look at a namespace has that `before` had not.
+    pub fn since(&self, before: &Self) -> Leftovers {
+        self.difference(before, "")
+    }
+
+    fn network(ask: &dyn Fn(&[&str]) -> anyhow::Result<String>) -> anyhow::Result<Self> {
         let mut routes = BTreeSet::new();
         for family in ["-4", "-6"] {
-            routes.extend(steady(&ip(&format!("{family} route show table all"))?));
-            routes.extend(steady(&ip(&format!("{family} rule show"))?));
+            let listed = ask(&["ip", family, "route", "show", "table", "all"])?;
+            routes.extend(steady(&listed));
+            routes.extend(steady(&ask(&["ip", family, "rule", "show"])?));
         }
         let rules = if need::program("nft").is_some() {
-            let listed = output(
-                &mut command("nft", ["--stateless", "list", "ruleset"]),
-                SHORT,
-            )?;
-            qualified(&listed)
+            qualified(&ask(&["nft", "--stateless", "list", "ruleset"])?)
         } else {
             BTreeSet::new()
         };
         Ok(Self {
-            namespaces: sweep::namespaces()?.into_iter().collect(),
-            programs: programs(),
             rules,
             routes,
-            interfaces: interfaces(&ip("-o link show")?),
+            interfaces: interfaces(&ask(&["ip", "-o", "link", "show"])?),
+            ..Self::default()
         })
     }
 

@@ -1,0 +1,98 @@
+//! The programs that the laboratory runs: built here, or brought along. It refuses to run with one
+//! missing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::process::{cargo, run};
+use crate::progress::step;
+use crate::{interrupt, need};
+
+/// A cold build of everything on two cores, with room.
+const BUILD: Duration = Duration::from_secs(80 * 60);
+
+/// Paths of the programs.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    folder: PathBuf,
+    /// This program itself, for the web server.
+    pub workshop: PathBuf,
+}
+
+impl Programs {
+    /// Those in `folder`, or else those that a build makes.
+    ///
+    /// # Errors
+    /// When the build fails or a program is missing.
+    pub fn at_hand(folder: Option<&str>) -> anyhow::Result<Self> {
+        // Asked before the build, which may replace the file.
+        let workshop = std::env::current_exe().context("cannot tell where this program is")?;
+        let folder = match folder {
+            Some(folder) => std::path::absolute(folder).context("--programs is no path")?,
+            None => {
+                build()?;
+                let folder = workshop.parent().map(Path::to_path_buf);
+                folder.context("this program lies in no folder")?
+            }
+        };
+        let programs = Self { folder, workshop };
+        let all = [
+            programs.consumer(),
+            programs.provider(),
+            programs.hermes(),
+            programs.chain(),
+            programs.wallet(),
+        ];
+        for program in all {
+            if !program.is_file() {
+                bail!("there is no program {}", program.display());
+            }
+        }
+        Ok(programs)
+    }
+
+    /// `wayfare`.
+    pub fn consumer(&self) -> PathBuf {
+        self.folder.join("wayfare")
+    }
+
+    /// `wayfare-provider`.
+    pub fn provider(&self) -> PathBuf {
+        self.folder.join("wayfare-provider")
+    }
+
+    /// `wayfare-hermes`.
+    pub fn hermes(&self) -> PathBuf {
+        self.folder.join("wayfare-hermes")
+    }
+
+    /// The development chain.
+    pub fn chain(&self) -> PathBuf {
+        self.folder.join("wayfare-devchain")
+    }
+
+    /// The ordinary wallet.
+    pub fn wallet(&self) -> PathBuf {
+        self.folder.join("examples/wallet")
+    }
+}
+
+/// The same selection and features as the tests, so that nothing is compiled twice; without the
+/// workshop, which is running.
+fn build() -> anyhow::Result<()> {
+    need::need(&["cc", "clang", "libclang"])?;
+    step("building the programs");
+    let mut command = cargo([
+        "build",
+        "--workspace",
+        "--exclude=xtask",
+        "--bins",
+        "--examples",
+        "--features=wayfare-chain/devchain",
+    ]);
+    run(&mut command, BUILD)?;
+    interrupt::check()?;
+    Ok(())
+}
