@@ -210,10 +210,10 @@ impl Arena {
         let created = books.created() + self.created_on_chain()?;
         figures.created = figures.created.max(created);
         step(&format!(
-            "round {round}: killed {}, resumed after {:.1} s; {} accepted, {} covered",
+            "round {round}: killed {}, resumed after {:.1} s; {} promised, {} of it held",
             victim.name(),
             recovery.as_secs_f64(),
-            shown(books.accepted),
+            shown(books.promised),
             shown(books.covered)
         ));
         ensure!(created == 0, "{created} wei out of nothing: {books:?}");
@@ -234,6 +234,9 @@ impl Arena {
             }
             Victim::Hermes => {
                 self.stage.hermes_run.crash()?;
+                // What a crash leaves on the disk balances as it is, before anything mends it.
+                let told = self.stage.hermes.ask(&["check"]);
+                told.context("the ledger of the Hermes that was killed")?;
                 self.stage.hermes_run = self.stage.hermes.start(&["run"])?;
                 self.stage.hermes_run.wait_for("running", UP)?;
             }
@@ -293,11 +296,10 @@ impl Arena {
         let movements = self.stage.coins.movements()?;
         judge(report, "conservation_wei", &balances, &movements, None);
 
-        let unbacked = (books.accepted - promised).max(0);
+        let unbacked = (books.promised - promised).max(0);
         let overpaid = (balances.provider() - books.promised).max(0);
         let created = figures.created + books.created() + unbacked + overpaid;
-        let note =
-            "accepted beyond promised, covered beyond accepted, paid beyond covered, on any round";
+        let note = "held by the provider beyond the Hermes' promises, on any round; promised beyond the consumer's promises, paid beyond what was held; the Hermes' own audit holds at each of its kills and at the end";
         report.whole("value_created_wei", Some(created), "wei", 0, note);
 
         let by_consumer = promised - balances.provider();

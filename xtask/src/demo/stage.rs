@@ -145,15 +145,20 @@ impl Stage {
         self.provider_run.must_live()
     }
 
-    /// Ends provider, Hermes and index as a supervisor would, and says what they and the
-    /// consumers left in their namespaces.
+    /// Ends provider, Hermes and index as a supervisor would, lets the Hermes prove its ledger, and
+    /// says what they and the consumers left in their namespaces.
     ///
     /// # Errors
-    /// When one does not end well.
+    /// When one does not end well, or the ledger does not balance.
     pub fn strike(mut self) -> anyhow::Result<Vec<Leftovers>> {
         self.provider_run.terminate(DOWN)?;
         self.hermes_run.terminate(DOWN)?;
         self.index.terminate(DOWN)?;
+        let told = self.hermes.ask(&["check"]).context("the Hermes' ledger")?;
+        step(&format!(
+            "the Hermes' ledger of {} receipts holds every invariant",
+            told["receipts"]
+        ));
         let look = |(home, before): &(Namespace, Snapshot)| {
             anyhow::Ok(Snapshot::inside(home)?.since(before))
         };
@@ -253,6 +258,7 @@ fn register_hermes(
     let collateral = COLLATERAL.to_string();
     let told = hermes.ask(&["init", "--collateral", &collateral])?;
     let id = json::text(&told, "hermes")?;
+    hermes.set(&[("hermes", &id)])?;
     Ok((hermes, id))
 }
 
