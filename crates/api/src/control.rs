@@ -25,6 +25,8 @@ pub enum Role {
     Consumer,
     /// Sells.
     Provider,
+    /// Issues promises. Its settlements are collections from consumers.
+    Hermes,
 }
 
 /// What a daemon is doing.

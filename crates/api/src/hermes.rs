@@ -66,8 +66,6 @@ pub struct ProviderState {
     pub promised: Amount,
     /// The newest promise.
     pub last: Option<SignedPromise>,
-    /// Whether its preimage is known to the Hermes.
-    pub revealed: bool,
 }
 
 /// What a Hermes does, in domain nouns. Methods are called concurrently, each under a deadline.

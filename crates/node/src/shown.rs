@@ -68,6 +68,7 @@ impl From<NodeStatus> for StatusShown {
             role: match status.role {
                 Role::Consumer => "consumer",
                 Role::Provider => "provider",
+                Role::Hermes => "hermes",
             },
             identity: status.identity,
             process: status.process,

@@ -33,6 +33,7 @@ pub(super) fn of_status(status: &NodeStatus) -> pb::StatusReply {
     let role = match status.role {
         Role::Consumer => pb::Role::Consumer,
         Role::Provider => pb::Role::Provider,
+        Role::Hermes => pb::Role::Hermes,
     };
     pb::StatusReply {
         welcome: None,
@@ -56,6 +57,7 @@ impl TryFrom<pb::StatusReply> for NodeStatus {
         let role = match reply.role() {
             pb::Role::Consumer => Role::Consumer,
             pb::Role::Provider => Role::Provider,
+            pb::Role::Hermes => Role::Hermes,
             pb::Role::Unspecified => {
                 return Err(Malformed::new("role", "it is of a later release"));
             }

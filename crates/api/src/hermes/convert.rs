@@ -113,7 +113,6 @@ impl From<&ProviderState> for pb::ProviderStateReply {
         Self {
             promised: field::of_amount(state.promised),
             last: state.last.as_ref().map(Into::into),
-            revealed: state.revealed,
         }
     }
 }
@@ -129,7 +128,6 @@ impl TryFrom<pb::ProviderStateReply> for ProviderState {
         Ok(Self {
             promised: field::amount("promised", &reply.promised)?,
             last,
-            revealed: reply.revealed,
         })
     }
 }

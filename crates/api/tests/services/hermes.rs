@@ -91,7 +91,6 @@ fn provider_state(channel: ChannelId) -> ProviderState {
     ProviderState {
         promised: Amount::from_units(9),
         last,
-        revealed: true,
     }
 }
 

@@ -1,0 +1,138 @@
+//! Registering, serving and commanding a Hermes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use wayfare_cli::{Failure, Kind, Output, Settings, chance};
+use wayfare_hermes::{Admin, ApiError, Hermes, Index, Limits, ask_collect, ask_drain, ask_status};
+use wayfare_payment::Amount;
+
+use crate::settings::{config, failure, operator, site, socket};
+
+/// Flags of `init`.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Collateral to add, in smallest units; the identity must hold it.
+    #[arg(long, value_name = "AMOUNT", default_value = "0")]
+    collateral: Amount,
+}
+
+/// `wayfare-hermes init`.
+pub(crate) async fn init(init: &Init, settings: &Settings, output: Output) -> Result<(), Failure> {
+    let owner = operator(settings)?;
+    let address = owner.address();
+    let fee = settings.need("fee_basis_points")?;
+    let id = site(settings)?.register(owner, address, fee, init.collateral).await.map_err(failure)?;
+    output.show(&json!({"hermes": id, "operator": address}), |_| {
+        format!("registered as {id}\nset it from now on: --set hermes={id}, or WAYFARE_HERMES={id}")
+    });
+    Ok(())
+}
+
+async fn listener(settings: &Settings, key: &'static str) -> Result<TcpListener, Failure> {
+    let address: SocketAddr = settings.need(key)?;
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::new(Kind::Busy, format!("cannot listen on {address}: {error}"))
+            .next(format!("stop what uses the port, or choose another with --set {key}=…"))
+    })
+}
+
+/// `wayfare-hermes run`.
+pub(crate) async fn hermes(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let config = config(settings)?;
+    let operator = operator(settings)?;
+    let listener = listener(settings, "listen").await?;
+    let ports = site(settings)?.open(operator).await.map_err(failure)?;
+    let hermes = Arc::new(Hermes::start(config, ports, listener).await.map_err(failure)?);
+    let address = hermes.address();
+    output.show(&json!({"event": "running", "hermes": config.issuer.hermes, "listen": address}), |_| {
+        format!("Hermes {} listens on {address}", config.issuer.hermes)
+    });
+    let admin = Admin::new(Arc::clone(&hermes), unix_ms());
+    let asked = admin.stop_token();
+    let served = CancellationToken::new();
+    let (path, until) = (socket(settings)?, served.clone());
+    let serving = tokio::spawn(async move { admin.serve(&path, until).await });
+    let own_end = hermes.ended();
+    tokio::select! {
+        () = wayfare_cli::terminated() => {}
+        () = asked.cancelled() => {}
+        () = own_end.cancelled() => {}
+    }
+    served.cancel();
+    match serving.await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the control socket did not work"),
+    }
+    let Ok(hermes) = Arc::try_unwrap(hermes) else {
+        return Err(Failure::new(Kind::Other, "the Hermes is still in use while stopping"));
+    };
+    hermes.shutdown().await.map_err(|error| Failure::new(Kind::Storage, error))?;
+    output.show(&json!({"event": "stopped"}), |_| "stopped; every promise is durable".into());
+    Ok(())
+}
+
+/// `wayfare-hermes index`.
+pub(crate) async fn index(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let listener = listener(settings, "index_listen").await?;
+    let clock: wayfare_hermes::UnixClock = Arc::new(|| unix_ms() / 1_000);
+    let index = Index::start(listener, Limits::default(), chance()?, clock).map_err(failure)?;
+    let address = index.address();
+    output.show(&json!({"event": "running", "listen": address}), |_| format!("the index listens on {address}"));
+    wayfare_cli::terminated().await;
+    index.shutdown().await.map_err(|error| Failure::new(Kind::Other, error))?;
+    output.show(&json!({"event": "stopped"}), |_| "stopped".into());
+    Ok(())
+}
+
+/// `wayfare-hermes status`.
+pub(crate) async fn status(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let status = ask_status(&socket(settings)?).await.map_err(absent)?;
+    let shown = json!({
+        "hermes": status.hermes, "process": status.process, "draining": status.draining, "promised": status.promised,
+    });
+    output.show(&shown, |_| format!("Hermes {}: {} promised", status.hermes, status.promised));
+    Ok(())
+}
+
+/// `wayfare-hermes collect`.
+pub(crate) async fn collect(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let collected = ask_collect(&socket(settings)?).await.map_err(absent)?;
+    let rows: Vec<_> = collected.iter().map(|(consumer, total)| json!({"consumer": consumer, "total": total})).collect();
+    output.show(&json!({ "collected": rows }), |_| match collected.as_slice() {
+        [] => "no consumer owes anything".into(),
+        all => all.iter().map(|(who, total)| format!("{who}: {total} in all")).collect::<Vec<_>>().join("\n"),
+    });
+    Ok(())
+}
+
+/// `wayfare-hermes drain`.
+pub(crate) async fn drain(settings: &Settings, output: Output) -> Result<(), Failure> {
+    ask_drain(&socket(settings)?).await.map_err(absent)?;
+    output.show(&json!({"draining": true}), |_| "new sessions are sent elsewhere".into());
+    Ok(())
+}
+
+fn absent(error: ApiError) -> Failure {
+    match error.refusal() {
+        Some(refusal) => Failure::new(Kind::Refused, &refusal.message),
+        None => Failure::new(Kind::Unreachable, format!("no Hermes is running here: {error}"))
+            .next("start it with `wayfare-hermes run`"),
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the wall clock of a daemon, read at its very edge")]
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Used by `check` to tell a running Hermes from a stopped one.
+pub(crate) async fn is_running(socket: &Path) -> bool {
+    ask_status(socket).await.is_ok()
+}
