@@ -59,16 +59,17 @@ fn in_rounds<'a>(sorted: &[Candidate<'a>], want: usize) -> impl Iterator<Item = 
     let mut networks: BTreeMap<Prefix, usize> = BTreeMap::new();
     let mut identities: BTreeMap<Address, usize> = BTreeMap::new();
     // Rounds from `want` on share the last place: hardly anything of them is ever shown.
-    let mut rounds: Vec<Vec<&Proposal>> = vec![Vec::new()];
+    let mut rounds: Vec<Vec<&Proposal>> = vec![Vec::new(); want + 1];
     for candidate in sorted {
         let network = networks.entry(candidate.prefix).or_default();
+        // Of a crowd, `want` are enough; this bounds the cost of a flood out of a few networks.
+        if *network >= want && rounds[want].len() >= want {
+            continue;
+        }
         let identity = identities.entry(candidate.proposal.provider).or_default();
         let round = (*network).max(*identity).min(want);
         *network += 1;
         *identity += 1;
-        if rounds.len() <= round {
-            rounds.resize(round + 1, Vec::new());
-        }
         if rounds[round].len() < want {
             rounds[round].push(candidate.proposal);
         }
