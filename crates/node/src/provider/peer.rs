@@ -13,7 +13,9 @@ use wayfare_api::peer::{ConsumerLine, PeerService, serve_stream};
 use wayfare_chain::VaultClient;
 use wayfare_identity::Address;
 use wayfare_payment::Chain;
-use wayfare_session::{self as session, AdmissionFacts, OpenReply, OpenRequest, RefusalCode};
+use wayfare_session::{
+    self as session, AdmissionFacts, OpenReply, OpenRequest, ProviderFrame, RefusalCode,
+};
 use wayfare_transport::{BiStream, QuicEndpoint, remote_address};
 
 use super::driver::Command;
@@ -50,33 +52,46 @@ impl PeerService for PeerDesk {
         Ok(opened.await.map_err(|_| stopping())??)
     }
 
-    async fn converse(&self, mut line: ConsumerLine) -> Result<(), Refusal> {
+    /// Accepts a stream; the frames go on in a task of their own.
+    async fn converse(&self, line: ConsumerLine) -> Result<(), Refusal> {
         let (answer, attached) = oneshot::channel();
-        self.command(Command::Attach {
-            token: line.token,
-            answer,
-        })
-        .await?;
-        let mut frames = attached.await.map_err(|_| stopping())??;
-        loop {
-            tokio::select! {
-                frame = line.frames.next() => match frame {
-                    Some(Ok(frame)) => self.command(Command::Frame { token: line.token, frame }).await?,
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "a consumer's stream broke");
-                        return Ok(());
+        let token = line.token;
+        self.command(Command::Attach { token, answer }).await?;
+        let frames = attached.await.map_err(|_| stopping())??;
+        tokio::spawn(carry_frames(line, frames, self.commands.clone()));
+        Ok(())
+    }
+}
+
+/// Carries frames between a consumer's stream and the exit's owner until either ends.
+async fn carry_frames(
+    mut line: ConsumerLine,
+    mut frames: mpsc::Receiver<ProviderFrame>,
+    commands: mpsc::Sender<Command>,
+) {
+    loop {
+        tokio::select! {
+            frame = line.frames.next() => match frame {
+                Some(Ok(frame)) => {
+                    let command = Command::Frame { token: line.token, frame };
+                    if commands.send(command).await.is_err() {
+                        return;
                     }
-                    None => return Ok(()),
-                },
-                frame = frames.recv() => match frame {
-                    Some(frame) => {
-                        if line.replies.send(frame).await.is_err() {
-                            return Ok(());
-                        }
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a consumer's stream broke");
+                    return;
+                }
+                None => return,
+            },
+            frame = frames.recv() => match frame {
+                Some(frame) => {
+                    if line.replies.send(frame).await.is_err() {
+                        return;
                     }
-                    None => return Ok(()),
-                },
-            }
+                }
+                None => return,
+            },
         }
     }
 }
