@@ -1,3 +1,4 @@
+//! Selectors and arguments against what is known of the deployed contracts. It refuses to trust the declarations.
 #![allow(clippy::unwrap_used)]
 use alloy::primitives::hex;
 use serde_json::json;
