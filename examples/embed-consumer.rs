@@ -77,6 +77,8 @@ async fn main() -> anyhow::Result<()> {
             },
         }
     }
-    println!("ended: {}", session.ended().await);
+    if let Some(end) = session.ended().await {
+        println!("ended: {}; {} promised", end.reason, end.report.promised);
+    }
     Ok(())
 }

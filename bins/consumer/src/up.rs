@@ -185,24 +185,20 @@ async fn attempt(
     let asked = control.stop_token();
     let served = CancellationToken::new();
     let serving = tokio::spawn(control.serve(socket(settings)?, served.clone()));
-    let mut report = None;
-    let ended = follow(&mut tunnel, stop, &asked, begun, &mut report, output).await;
+    let ended = follow(&mut tunnel, stop, &asked, begun, output).await;
     served.cancel();
     if let Ok(Err(error)) = serving.await {
         tracing::warn!(%error, "`wayfare status` did not work");
     }
     let session = tunnel.down().await.map_err(failure)?;
-    let reason = match ended {
-        Ended::Asked => session.ended().await,
-        Ended::Lost(ref reason) => reason.clone(),
+    let Some(end) = session.finish().await else {
+        return Ok(ended);
     };
+    let (reason, report) = (end.reason.to_string(), &end.report);
     event(
         output,
-        &json!({"event": "closed", "reason": reason.to_string(), "report": report}),
-        &format!(
-            "closed: {reason}{}",
-            report.as_ref().map(summary).unwrap_or_default()
-        ),
+        &json!({"event": "closed", "reason": reason, "report": report}),
+        &format!("closed: {reason}{}", summary(report)),
     );
     Ok(ended)
 }
@@ -221,12 +217,10 @@ async fn follow(
     stop: &CancellationToken,
     asked: &CancellationToken,
     begun: Instant,
-    report: &mut Option<SessionReport>,
     output: Output,
 ) -> Ended {
     let mut closing = false;
     let mut active = false;
-    let mut look = tokio::time::interval(Duration::from_millis(250));
     let deadline = tokio::time::sleep(HANDSHAKE);
     tokio::pin!(deadline);
     loop {
@@ -244,20 +238,12 @@ async fn follow(
             () = &mut deadline, if closing || !active => {
                 return if closing { Ended::Asked } else { Ended::Lost(CloseReason::NoTunnel) };
             }
-            _ = look.tick() => {
-                if let Some(now) = tunnel.session.report().await {
-                    *report = Some(now);
-                }
-            }
             next = tunnel.session.next_event() => match next {
                 Some(SessionEvent::Session(ConsumerEvent::Closed(_))) if closing => return Ended::Asked,
                 Some(SessionEvent::Session(ConsumerEvent::Closed(reason))) => return Ended::Lost(reason),
                 Some(happened) => {
                     active |= happened == SessionEvent::Session(ConsumerEvent::Active);
                     tell(&happened, tunnel, begun, output);
-                    if let Some(now) = tunnel.session.report().await {
-                        *report = Some(now);
-                    }
                 }
                 None => return if closing { Ended::Asked } else { Ended::Lost(CloseReason::Silence) },
             },

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use wayfare_api::discovery::IndexClient;
 use wayfare_api::hermes::HermesClient;
 use wayfare_chain::{Endpoint, VaultClient, Wallet};
-use wayfare_discovery::{Proposal, ProposalSource, Query};
+use wayfare_discovery::{Proposal, Query};
 use wayfare_identity::{Address, B256, Signer};
 use wayfare_payment::{Agreement, Amount, Chain, ChannelId, Ledger, Payer, PayerConfig, Usage};
 use wayfare_session::{CloseReason, ConsumerEvent, TunnelNetwork};
@@ -34,7 +34,6 @@ pub struct Node {
     network: Network,
     signer: Arc<dyn Signer>,
     chain: Arc<VaultClient>,
-    index: IndexClient,
     hermes: HermesClient,
     payer: PayerLink,
 }
@@ -74,7 +73,7 @@ pub struct Session {
     provider: SocketAddr,
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<SessionEvent>,
-    task: Option<JoinHandle<CloseReason>>,
+    task: JoinHandle<SessionEnd>,
 }
 
 /// What happens, for people and programs.
@@ -101,6 +100,15 @@ pub struct SessionReport {
     pub promises: u64,
     /// Number of invoices refused.
     pub invoices_refused: u64,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone)]
+pub struct SessionEnd {
+    /// Why.
+    pub reason: CloseReason,
+    /// Its last numbers.
+    pub report: SessionReport,
 }
 
 impl NodeBuilder {
@@ -146,15 +154,14 @@ impl NodeBuilder {
             .map_err(|error| NodeError::Record(error.to_string()))?;
         let payer = PayerLink::start(payer, Persistence::new(ledger));
         let service = |what, source| NodeError::Service { what, source };
-        let index = IndexClient::connect(&network.index_url)
-            .map_err(|e| service("the proposal index", e))?;
+        // A wrong address is told now and not at the first question.
+        IndexClient::connect(&network.index_url).map_err(|e| service("the proposal index", e))?;
         let hermes =
             HermesClient::connect(&network.hermes_url).map_err(|e| service("the Hermes", e))?;
         Ok(Node {
             network,
             signer,
             chain,
-            index,
             hermes,
             payer,
         })
@@ -189,11 +196,13 @@ impl Node {
     /// # Errors
     /// The index does not answer.
     pub async fn discover(&self, query: &Query) -> Result<Vec<Proposal>, NodeError> {
-        let found = self
-            .index
-            .find(query)
-            .await
-            .map_err(|error| NodeError::Setting(error.to_string()))?;
+        // A connection for each question: one that outlived the coming or going of a tunnel would speak beside it, or not at all.
+        let unanswered = |source| NodeError::Service {
+            what: "the proposal index",
+            source,
+        };
+        let index = IndexClient::connect(&self.network.index_url).map_err(unanswered)?;
+        let found = index.query(query).await.map_err(unanswered)?;
         let now = Clock::unix_ms() / 1_000;
         let mut proposals = Vec::new();
         for signed in found {
@@ -321,12 +330,16 @@ impl Session {
         let _ = self.commands.send(Command::Close).await;
     }
 
-    /// Waits for the end and says why it came.
-    pub async fn ended(mut self) -> CloseReason {
-        match self.task.take() {
-            Some(task) => task.await.unwrap_or(CloseReason::Ours),
-            None => CloseReason::Ours,
-        }
+    /// Ends the session at once if it still runs, and waits for the end.
+    pub async fn finish(mut self) -> Option<SessionEnd> {
+        // Without its commands the session's owner aborts it.
+        self.commands = mpsc::channel(1).0;
+        self.ended().await
+    }
+
+    /// Waits for the end: why it came, and the last numbers. `None` when the session's task was torn down with its runtime.
+    pub async fn ended(self) -> Option<SessionEnd> {
+        self.task.await.ok()
     }
 }
 

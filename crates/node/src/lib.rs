@@ -16,8 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use consumer::{
-    Account, ConnectOptions, Node, NodeBuilder, Reporter, Session, SessionEvent, SessionReport,
-    SystemTunnel,
+    Account, ConnectOptions, Node, NodeBuilder, Reporter, Session, SessionEnd, SessionEvent,
+    SessionReport, SystemTunnel,
 };
 pub use control::LocalControl;
 pub use daemon::{DaemonError, LocalDaemon};

@@ -15,7 +15,9 @@ use wayfare_tunnel::{
 use wayfare_tunnel::{StaticSecret, Transmit};
 
 use crate::meter::Meter;
-use crate::{ConsumerFrame, Deadline, GateState, OpenReply, ProviderFrame, Refusal, Why};
+use crate::{
+    ConsumerFrame, Deadline, GateState, OpenReply, ProviderFrame, Refusal, RefusalCode, Why,
+};
 
 /// The provider hears from us at least this often: a third of the 15 s after which it calls the stream dead.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -88,6 +90,7 @@ pub struct ConsumerSession {
     heard_at: Instant,
     paid: Amount,
     signed: Amount,
+    closing: bool,
     closed: bool,
     dropped_outputs: u64,
 }
@@ -143,6 +146,7 @@ impl ConsumerSession {
             heard_at: now,
             paid: Amount::ZERO,
             signed: Amount::ZERO,
+            closing: false,
             closed: false,
             dropped_outputs: 0,
         })
@@ -226,6 +230,11 @@ impl ConsumerSession {
             }
             ProviderFrame::Gate(state) => self.event(ConsumerEvent::Gate(state)),
             ProviderFrame::Draining { seconds } => self.event(ConsumerEvent::Draining(seconds)),
+            ProviderFrame::Closed(refusal)
+                if self.closing && refusal.code != RefusalCode::Unpaid =>
+            {
+                self.finish(CloseReason::Ours);
+            }
             ProviderFrame::Closed(refusal) => self.finish(CloseReason::Provider(refusal)),
             ProviderFrame::Usage(_) | ProviderFrame::KeepAlive => {}
         }
@@ -239,6 +248,7 @@ impl ConsumerSession {
 
     /// Asks the provider for the last invoice.
     pub fn close(&mut self) {
+        self.closing = true;
         self.push(ConsumerOutput::Frame(ConsumerFrame::Close));
     }
 

@@ -234,10 +234,10 @@ impl Node {
             closing: false,
         };
         let task = tokio::spawn(async move {
-            let reason = driver.run().await;
+            let end = driver.run().await;
             carrier.abort();
             endpoint.close().await;
-            reason
+            end
         });
         Ok(Session {
             agreement,
@@ -245,7 +245,7 @@ impl Node {
             provider: at,
             commands,
             events,
-            task: Some(task),
+            task,
         })
     }
 }

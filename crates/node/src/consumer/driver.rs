@@ -13,7 +13,7 @@ use wayfare_transport::{Batch, Clock, SharedSocket, Tun, TunExt, TunnelReceiver}
 use wayfare_tunnel::{OVERHEAD, Received, Sealed};
 
 use super::payer::{DepositReader, PayerAnswer, PayerLink};
-use super::{SessionEvent, SessionReport};
+use super::{SessionEnd, SessionEvent, SessionReport};
 use crate::provider::sleep_until;
 
 /// Largest IP packet that a device hands over.
@@ -50,8 +50,8 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Runs until the session is over, and says why it ended.
-    pub(crate) async fn run(mut self) -> CloseReason {
+    /// Runs until the session is over, and says why it ended and how it stood then.
+    pub(crate) async fn run(mut self) -> SessionEnd {
         let mut datagrams = Batch::new();
         let mut packet = vec![0; MAX_PACKET];
         let mut sealed = vec![0; MAX_PACKET + OVERHEAD + 16];
@@ -61,7 +61,8 @@ impl Driver {
                 self.payer
                     .close(self.session.agreement().agreement.id)
                     .await;
-                return reason;
+                let report = self.report(Clock::now());
+                return SessionEnd { reason, report };
             }
             let deadline = self.session.poll_timeout().map(|deadline| deadline.at);
             tokio::select! {
