@@ -13,6 +13,7 @@ pub mod stage;
 mod surf;
 pub mod web;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -88,7 +89,11 @@ pub(crate) fn in_lab(
     }
     step("ending everything");
     let outside = lab.close()?;
-    let all: Vec<Leftovers> = told?.into_iter().chain([outside]).collect();
+    let (inside, told) = match told {
+        Ok(inside) => (inside, Ok(())),
+        Err(error) => (Vec::new(), Err(error)),
+    };
+    let all: Vec<Leftovers> = inside.into_iter().chain([outside]).collect();
     let count: usize = all.iter().map(Leftovers::count).sum();
     let words: Vec<String> = all
         .iter()
@@ -103,7 +108,7 @@ pub(crate) fn in_lab(
     };
     let bar = Bar::Exactly(0.0);
     report.number("left_behind", Some(count as f64), "things", &bar, &note);
-    Ok(())
+    told
 }
 
 /// Adds what is missing, prints the table, writes the file, judges.
@@ -122,16 +127,16 @@ pub(crate) fn close_report(
         &Bar::Measured,
         "without the build",
     );
-    if let Err(error) = &told {
+    if let Err(error) = told {
         let why = last_lines(&format!("not reached: {error:#}"), 4);
         for name in checks {
             if !report.checks.iter().any(|check| check.name == *name) {
                 report.number(name, None, "", &Bar::Measured, &why);
             }
         }
-    }
-    if let Err(error) = told {
-        report.finish(given.value("--json"))?;
+        if let Some(file) = given.value("--json") {
+            report.write(Path::new(file))?;
+        }
         return Err(error);
     }
     out(&report.table());

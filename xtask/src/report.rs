@@ -199,11 +199,20 @@ fn row(check: &Check) -> Vec<String> {
     vec![
         if check.ok { "ok" } else { "MISSED" }.to_owned(),
         check.name.clone(),
-        value,
+        shortened(&value),
         check.unit.clone(),
-        check.bar.clone(),
+        shortened(&check.bar),
         check.note.clone(),
     ]
+}
+
+/// A digest, say, is told by its beginning in a table; the file has it whole.
+fn shortened(text: &str) -> String {
+    const ROOM: usize = 24;
+    if text.chars().count() <= ROOM {
+        return text.to_owned();
+    }
+    text.chars().take(ROOM - 1).chain(['…']).collect()
 }
 
 fn missing_note(missing: bool, note: &str) -> String {
@@ -274,6 +283,16 @@ mod tests {
         );
         let oks: Vec<bool> = report.checks.iter().map(|check| check.ok).collect();
         assert_eq!(oks, [true, false]);
+    }
+
+    #[test]
+    fn the_table_tells_long_values_by_their_beginning() {
+        let mut report = report();
+        let digest = "0123456789".repeat(6);
+        report.text("sha256", Some(&digest), &Bar::Text(digest.clone()), "");
+        let table = report.table();
+        assert!(table.contains("01234567890123456789012…") && !table.contains(&digest));
+        assert_eq!(report.checks[0].value, Value::from(digest));
     }
 
     #[test]

@@ -114,9 +114,9 @@ impl Party {
         all.extend(args);
         let mut command = self.at.command(&self.program, all);
         for (name, _) in std::env::vars_os() {
-            // The person's own settings are not the lab's; the lab's mark is no setting.
+            // The person's own settings are not the lab's. What to log is, and the lab's mark.
             let text = name.to_string_lossy();
-            if text.starts_with("WAYFARE_") && text != "WAYFARE_LAB" {
+            if text.starts_with("WAYFARE_") && !matches!(&*text, "WAYFARE_LOG" | "WAYFARE_LAB") {
                 command.env_remove(&name);
             }
         }

@@ -13,6 +13,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::cli::{Given, Outcome};
+use crate::interrupt;
+use crate::process::LOOK;
 
 /// What `/page` answers.
 pub const PAGE: &str = "Here is the internet.\n";
@@ -37,6 +39,7 @@ pub fn run(given: &Given) -> anyhow::Result<Outcome> {
     let listen = given.value("--listen").context("web needs --listen")?;
     let file = PathBuf::from(given.value("--file").context("web needs --file")?);
     let listener = TcpListener::bind(listen).with_context(|| format!("cannot bind {listen}"))?;
+    std::thread::spawn(end_when_asked);
     crate::progress::out("listening");
     let visitors = Arc::new(AtomicUsize::new(0));
     for visitor in listener.incoming() {
@@ -53,6 +56,14 @@ pub fn run(given: &Given) -> anyhow::Result<Outcome> {
         });
     }
     Ok(Outcome::Passed)
+}
+
+/// Waiting for a visitor heeds no signal.
+fn end_when_asked() {
+    while interrupt::check().is_ok() {
+        std::thread::sleep(LOOK);
+    }
+    std::process::exit(0);
 }
 
 fn serve(mut visitor: &TcpStream, file: &Path) -> std::io::Result<()> {

@@ -55,7 +55,7 @@ pub(super) const LAYERS: &[Row] = &[
         &[],
     ),
     // L3: doors, never sideways
-    row("transport", &[], &["sim"]),
+    row("transport", &[], &["sim", "tunnel"]),
     row("nat", &["identity"], &["sim"]),
     row("host", &[], &["sim"]),
     row("chain", &["identity", "payment"], &["sim"]),
