@@ -156,6 +156,14 @@ impl Earning {
             .position(|pending| pending.exchange.promise.promise.hashlock == hashlock)
     }
 
+    /// The first payment that may go to the Hermes now. While an earlier one has to wait, a later one is tried: it pays for both,
+    /// and where a restart has forgotten which of them the Hermes holds, each has to be.
+    pub(super) fn ready(&self, now: Instant) -> Option<usize> {
+        self.pending
+            .iter()
+            .position(|p| p.durable && p.not_before.is_none_or(|at| now >= at))
+    }
+
     /// Queues an accepted payment, in place of one that the Hermes cannot have seen.
     pub(super) fn queue(&mut self, exchange: Exchange) {
         if self.pending.back().is_some_and(|last| !last.sent) {

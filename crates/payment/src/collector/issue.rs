@@ -280,10 +280,7 @@ impl Collector {
         }
         // In turn, so that one agreement's trouble does not hold up the others.
         let start = pipeline.cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        let ready = |id: &AgreementId| {
-            let first = self.earnings[id].pending.front();
-            first.is_some_and(|p| p.durable && p.not_before.is_none_or(|at| now >= at))
-        };
+        let ready = |id: &AgreementId| self.earnings[id].ready(now).is_some();
         let after = self
             .earnings
             .range((start, Bound::Unbounded))
@@ -296,10 +293,11 @@ impl Collector {
         let Some(earning) = self.earnings.get_mut(&id) else {
             return;
         };
-        let consumer = earning.terms.agreement.consumer;
-        let Some(pending) = earning.pending.front_mut() else {
+        let Some(index) = earning.ready(now) else {
             return;
         };
+        let consumer = earning.terms.agreement.consumer;
+        let pending = &mut earning.pending[index];
         pending.sent = true;
         pending.uncertain = true;
         let exchange = pending.exchange;
@@ -334,8 +332,15 @@ impl Collector {
             return;
         }
         earning.pending.remove(index);
-        earning.refused = Some(why);
-        earning.open = None;
+        // A later payment overtook this one: its answer, which covers both, is still to come.
+        let overtaken =
+            why == IssueRefusal::Stale && earning.pending.iter().skip(index).any(|p| p.sent);
+        if !overtaken {
+            earning.refused = Some(why);
+            earning.open = None;
+            self.outputs
+                .push_back(CollectorOutput::HermesRefused { agreement: id, why });
+        }
         let mut batch = Batch::default();
         batch.put(
             Table::CollectorAgreement,
@@ -343,8 +348,6 @@ impl Collector {
             earning.record(),
         );
         self.persist(batch, Consequence::Nothing);
-        self.outputs
-            .push_back(CollectorOutput::HermesRefused { agreement: id, why });
     }
 
     fn wrong(&mut self, fault: ReplyFault, id: AgreementId, hashlock: Hashlock, now: Instant) {
@@ -400,12 +403,12 @@ impl Collector {
     }
 
     fn next_retry(&self) -> Option<Deadline> {
-        let firsts = self
+        let waiting = self
             .earnings
             .values()
-            .filter_map(|earning| earning.pending.front())
-            .filter(|p| p.durable);
-        let soonest = firsts
+            .flat_map(|earning| &earning.pending)
+            .filter(|pending| pending.durable);
+        let soonest = waiting
             .filter_map(|pending| pending.not_before.max(self.pipeline.retry_at))
             .min()?;
         Some(Deadline {

@@ -305,3 +305,39 @@ fn failures_are_tried_again_later_and_final_refusals_end_the_agreement() {
         GateReason::HermesRefuses(IssueRefusal::NotCovered)
     );
 }
+
+#[test]
+fn a_payment_that_was_overtaken_is_dropped_without_a_grudge() {
+    let mut bench = Bench::new();
+    bench.drain();
+    bench
+        .collector
+        .handle_exchange(payment(1, CHUNK, CHUNK), bench.now);
+    let first = issued(&bench.drain())[0];
+    bench.collector.handle_usage(ID, &used(1_500), bench.now);
+    bench
+        .collector
+        .handle_exchange(payment(1, 1_500, 1_500), bench.now);
+    bench.drain();
+    // The first is put off; the second reaches the Hermes, and its answer is lost.
+    let lock = first.promise.promise.hashlock;
+    bench
+        .collector
+        .handle_issue_failed(lock, IssueRefusal::OverDeposit.into(), bench.now);
+    let second = issued(&bench.drain())[0];
+    let request = IssueRequest {
+        consumer: consumer().address(),
+        exchange: second,
+    };
+    bench.answer(request).unwrap();
+    let lock = second.promise.promise.hashlock;
+    bench
+        .collector
+        .handle_issue_failed(lock, IssueFailure::Unreachable, bench.now);
+    bench.pass(Duration::from_secs(1));
+    bench.run();
+    bench.pass(Duration::from_secs(1));
+    bench.run();
+    assert_eq!(bench.collector.covered(ID), Some(units(1_500)));
+    assert_eq!(bench.collector.gate(ID, &used(1_500)), Gate::Open);
+}
