@@ -265,11 +265,14 @@ impl Exit {
         session.heard_at = now;
         match frame {
             ConsumerFrame::Attach(_) => {
-                let gate = session.gate.clone();
+                let (gate, id) = (session.gate.clone(), session.agreement.id);
+                let usage = session.meter.usage(now);
                 self.push(ExitOutput::Frame {
                     token,
                     frame: ProviderFrame::Gate(gate),
                 });
+                // What was asked for while nobody listened (the first chunk, or whatever the broken stream lost) is asked again.
+                self.collector.invoice_now(id, &usage, now);
             }
             ConsumerFrame::Payment(exchange) => self.collector.handle_exchange(exchange, now),
             ConsumerFrame::Usage(usage) => session.claimed = usage,
