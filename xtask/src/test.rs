@@ -8,7 +8,7 @@ use anyhow::bail;
 use crate::cli::{Given, Outcome};
 use crate::process::{self, cargo};
 use crate::report::{Bar, Report};
-use crate::{interrupt, need, progress, tidy};
+use crate::{interrupt, need, progress, tidy, vectors};
 
 /// One part of the tests.
 #[derive(Clone, Copy, Debug)]
@@ -53,9 +53,25 @@ pub const PARTS: &[Part] = &[
         run: || run_built(&["clippy"], &["--", "-D", "warnings"]),
     },
     Part {
+        name: "contracts",
+        shows: "the contract artifacts are what the sources compile to",
+        needs: &["npm"],
+        run: contracts,
+    },
+    Part {
         name: "unit",
-        shows: "unit, machine, model, contract and namespace tests",
-        needs: &["cargo-nextest", "cc", "clang", "libclang", "ip", "nft"],
+        shows: "unit, machine, model, contract, interoperation and namespace tests",
+        needs: &[
+            "cargo-nextest",
+            "cc",
+            "clang",
+            "libclang",
+            "ip",
+            "nft",
+            "wg",
+            "wireguard-go",
+            "boringtun-cli",
+        ],
         run: || run_built(&["nextest", "run"], &[]),
     },
     Part {
@@ -63,6 +79,24 @@ pub const PARTS: &[Part] = &[
         shows: "the examples in the documentation run",
         needs: BUILD,
         run: || run_cargo(&["test", "--doc", "--workspace", FEATURES]),
+    },
+    Part {
+        name: "vectors",
+        shows: "the payment vectors are answered as expected",
+        needs: BUILD,
+        run: vectors::part,
+    },
+    Part {
+        name: "demo",
+        shows: "the whole network: top up, connect, browse, pay, settle, leave",
+        needs: &["ip", "nft", "curl", "tcpdump"],
+        run: || run_self(&["demo"]),
+    },
+    Part {
+        name: "crash",
+        shows: "three rounds of kill -9 under traffic lose nothing",
+        needs: &["ip", "nft", "curl"],
+        run: || run_self(&["crash", "--rounds", "3"]),
     },
 ];
 
@@ -151,6 +185,29 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<Part>> {
 
 fn run_cargo(args: &[&str]) -> anyhow::Result<()> {
     process::run(&mut cargo(args), LIMIT)
+}
+
+/// A subcommand of this program, as a person would type it.
+fn run_self(words: &[&str]) -> anyhow::Result<()> {
+    let program = std::env::current_exe()?.to_string_lossy().into_owned();
+    process::run(&mut process::command(&program, words), LIMIT)
+}
+
+/// Brings the pinned compiler and reference chain, then compiles and compares.
+fn contracts() -> anyhow::Result<()> {
+    let folder = crate::tree::root().join("crates/chain/contracts");
+    for (program, words) in [
+        (
+            "npm",
+            &["ci", "--ignore-scripts", "--no-audit", "--no-fund"][..],
+        ),
+        ("node", &["build.mjs", "--check"][..]),
+    ] {
+        let mut command = process::command(program, words);
+        command.current_dir(&folder);
+        process::run(&mut command, LIMIT)?;
+    }
+    Ok(())
 }
 
 /// A cargo command over the whole workspace with the one set of targets and features.

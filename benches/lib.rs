@@ -1,0 +1,1 @@
+//! Micro-benchmarks live beside this file; there is nothing to link against.
