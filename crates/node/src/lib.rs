@@ -53,3 +53,9 @@ pub fn memory_ledger() -> Arc<dyn Ledger> {
 pub fn may_change_network() -> bool {
     wayfare_host::may_change_network()
 }
+
+/// Names tables and journal after a device: its letters, digits and underscores.
+fn node_name(device: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    device.chars().map(plain).collect()
+}

@@ -37,7 +37,7 @@ use self::hermes::HermesLink;
 use self::peer::PeerDesk;
 use self::settlement::Settlement;
 use crate::persistence::{Persistence, load};
-use crate::{Network, NodeError, chance};
+use crate::{Network, NodeError, chance, node_name};
 
 pub(crate) use self::driver::sleep_until;
 
@@ -47,6 +47,8 @@ const MTU: u16 = 1_420;
 const COMMANDS: usize = 1_024;
 /// How often the chain is asked about the Hermes and our account.
 const CHAIN_EVERY: Duration = Duration::from_secs(15);
+/// How often this computer's own addresses and networks are read again: a LAN plugged in later is closed this soon.
+const REFRESH_RULES: Duration = Duration::from_secs(10);
 /// How long a drain may take: the last payments of all sessions.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 
@@ -120,7 +122,8 @@ pub struct Provider {
     driver: JoinHandle<Result<(), LedgerError>>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
-    rules: Option<ExitRules>,
+    closed: CancellationToken,
+    rules: JoinHandle<Result<(), NodeError>>,
     sessions: watch::Receiver<usize>,
     local: SocketAddr,
     node: NodeId,
@@ -184,6 +187,8 @@ impl ProviderBuilder {
             sessions: session_count,
         };
         let driver = tokio::spawn(driver.run(stop.clone()));
+        let closed = CancellationToken::new();
+        let rules = tokio::spawn(keep_rules(rules, closed.clone()));
         let desk = Arc::new(PeerDesk {
             commands: commands.clone(),
             chain: Arc::clone(&chain),
@@ -215,7 +220,8 @@ impl ProviderBuilder {
             driver,
             tasks,
             stop,
-            rules: Some(rules),
+            closed,
+            rules,
             sessions,
             local,
             node: node_key.id(),
@@ -338,7 +344,7 @@ impl ProviderBuilder {
     /// Rules first, device addresses after: without the rules nothing is forwarded.
     async fn open_device(&self, local: SocketAddr) -> Result<(Arc<dyn Tun>, ExitRules), NodeError> {
         let (journal, recovered) =
-            Journal::recover(&self.state, &self.node_name(), Held::Release).await?;
+            Journal::recover(&self.state, &node_name(&self.device), Held::Release).await?;
         if recovered.undone > 0 {
             tracing::info!(
                 changes = recovered.undone,
@@ -347,7 +353,7 @@ impl ProviderBuilder {
         }
         let tun = TunDevice::create(&self.device, usize::from(MTU))?;
         let mut config =
-            wayfare_host::ExitConfig::new(self.node_name(), &self.device, self.pool_v4);
+            wayfare_host::ExitConfig::new(node_name(&self.device), &self.device, self.pool_v4);
         config.pool_v6 = self.pool_v6;
         config.uplink.clone_from(&self.uplink);
         config.listen_ports = vec![local.port()];
@@ -368,14 +374,6 @@ impl ProviderBuilder {
             ));
         }
         Ok(configure_interface(&self.device, &addresses, MTU).await?)
-    }
-
-    /// Names the tables and the journal: letters, digits and underscores of the device's name.
-    fn node_name(&self) -> String {
-        self.device
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect()
     }
 }
 
@@ -434,10 +432,20 @@ impl Provider {
             }
         }
         self.driver.abort();
-        if let Some(rules) = self.rules.take() {
-            rules.undo().await?;
+        self.closed.cancel();
+        match (&mut self.rules).await {
+            Ok(undone) => undone,
+            Err(error) => Err(NodeError::Setting(format!(
+                "the exit rules' task ended: {error}"
+            ))),
         }
-        Ok(())
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.closed.cancel();
     }
 }
 
@@ -505,6 +513,19 @@ async fn watch_chain(
                 }
             }
             Err(error) => tracing::warn!(%error, "the chain cannot be read"),
+        }
+    }
+}
+
+/// Keeps the exit rules true while this computer's addresses and networks change, and takes them back at the end.
+async fn keep_rules(mut rules: ExitRules, closed: CancellationToken) -> Result<(), NodeError> {
+    loop {
+        tokio::select! {
+            () = closed.cancelled() => return Ok(rules.undo().await?),
+            () = tokio::time::sleep(REFRESH_RULES) => {}
+        }
+        if let Err(error) = rules.refresh().await {
+            tracing::error!(%error, "the exit rules could not be renewed; the old ones stay in force");
         }
     }
 }

@@ -13,7 +13,7 @@ use wayfare_host::{
 use wayfare_transport::TunDevice;
 
 use super::{Node, Session};
-use crate::{ConnectOptions, NodeError};
+use crate::{ConnectOptions, NodeError, node_name};
 
 /// A session that carries everything this computer sends.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl SystemTunnel {
     /// # Errors
     /// The journal cannot be read, or something cannot be undone.
     pub async fn recover(state: &Path, name: &str) -> Result<Journal, NodeError> {
-        let (journal, recovered) = Journal::recover(state, name, Held::Release).await?;
+        let (journal, recovered) = Journal::recover(state, &node_name(name), Held::Release).await?;
         if recovered.undone > 0 {
             tracing::info!(
                 changes = recovered.undone,
@@ -63,25 +63,21 @@ impl SystemTunnel {
         let mut addresses = vec![IpNet::from(IpAddr::from(network.consumer_v4))];
         addresses.extend(network.consumer_v6.map(|v6| IpNet::from(IpAddr::from(v6))));
         configure_interface(device, &addresses, network.mtu).await?;
-        let routes =
-            ConsumerRoutes::apply(RoutesConfig::new(device, device, addresses), journal).await?;
+        // The gate first: from then on nothing goes around the tunnel, whatever the routes say meanwhile. Both undo themselves
+        // when what follows fails.
         let gate = if gate {
             let config = GateConfig {
-                node: device.to_owned(),
+                node: node_name(device),
                 tun: device.to_owned(),
                 mark: RoutesConfig::DEFAULT_MARK,
                 hold_on_crash: false,
             };
-            match Gate::apply(config, journal).await {
-                Ok(gate) => Some(gate),
-                Err(error) => {
-                    routes.undo().await?;
-                    return Err(error.into());
-                }
-            }
+            Some(Gate::apply(config, journal).await?)
         } else {
             None
         };
+        let routes = RoutesConfig::new(node_name(device), device, addresses);
+        let routes = ConsumerRoutes::apply(routes, journal).await?;
         Ok(Self {
             session,
             routes,
