@@ -16,10 +16,18 @@ pub(super) struct Traffic {
 }
 
 /// Bytes of inner IP packets, both directions, over all lives of the device.
-const METER: &str = "table inet meter {
-    counter used { }
-    chain incoming { type filter hook input priority 300; iifname \"wayfare0\" counter name used; }
-    chain outgoing { type filter hook postrouting priority 300; oifname \"wayfare0\" counter name used; }
+const METER: &str = "\
+table inet stream {
+    counter passed {
+    }
+    chain entering {
+        type filter hook input priority 300
+        iifname \"wayfare0\" counter name \"passed\"
+    }
+    chain leaving {
+        type filter hook postrouting priority 300
+        oifname \"wayfare0\" counter name \"passed\"
+    }
 }
 ";
 
@@ -46,11 +54,12 @@ impl Traffic {
     /// Ends the stream and answers how many bytes passed; the meter is gone afterwards.
     pub(super) fn end(&mut self) -> anyhow::Result<u64> {
         self.stream.signal(nix::sys::signal::Signal::SIGKILL)?;
-        let told = self
-            .at
-            .output("nft", &["-j", "list", "counters", "table", "inet", "meter"])?;
+        let told = self.at.output(
+            "nft",
+            &["-j", "list", "counters", "table", "inet", "stream"],
+        )?;
         self.at
-            .output("nft", &["delete", "table", "inet", "meter"])?;
+            .output("nft", &["delete", "table", "inet", "stream"])?;
         bytes(&told).with_context(|| format!("nft tells no counter: {told}"))
     }
 }
