@@ -50,7 +50,8 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
         Err(Failure::new(
             Kind::Other,
             format!("{broken} of {} checks failed", findings.len()),
-        ))
+        )
+        .next("mend what is marked FAIL, from the top"))
     }
 }
 

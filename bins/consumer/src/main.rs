@@ -11,9 +11,18 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use wayfare_cli::{Common, Generate, IdentityCommand};
 
+const EXAMPLES: &str = "\
+Examples:
+  wayfare identity new
+  wayfare topup                         where to send tokens
+  wayfare proposals --country NL
+  wayfare up --country NL               until Ctrl-C, or `wayfare down`
+  wayfare exit --finalize               the deposit back, after the vault's delay
+  wayfare config show --origin          where each setting comes from";
+
 /// Use the internet through other people's connections, paid by the megabyte.
 #[derive(Debug, Parser)]
-#[command(name = "wayfare", version, propagate_version = true)]
+#[command(name = "wayfare", version, propagate_version = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -71,7 +80,10 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match wayfare_cli::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     let common = arguments.common.clone();
     wayfare_cli::main(&common, run(arguments))
 }

@@ -114,5 +114,5 @@ pub(crate) fn socket(settings: &Settings) -> Result<PathBuf, Failure> {
 
 /// A node's error as the command line tells it.
 pub(crate) fn failure(error: NodeError) -> Failure {
-    Failure::new(Kind::from_code(error.code()), error)
+    Failure::new(Kind::from_code(error.code()), &error).next(error.next_step())
 }

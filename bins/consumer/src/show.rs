@@ -1,7 +1,7 @@
 //! What a running daemon answers over its socket.
 
 use wayfare_cli::{Failure, Kind, Output, Settings};
-use wayfare_node::LocalDaemon;
+use wayfare_node::{DaemonError, LocalDaemon};
 
 use crate::settings::socket;
 
@@ -9,12 +9,17 @@ fn daemon(settings: &Settings) -> Result<LocalDaemon, Failure> {
     Ok(LocalDaemon::at(&socket(settings)?))
 }
 
-fn absent(error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(
-        Kind::Unreachable,
-        format!("no session is running here: {error}"),
-    )
-    .next("start one with `wayfare up`")
+fn absent(error: DaemonError) -> Failure {
+    match error {
+        DaemonError::Absent(cause) => Failure::new(
+            Kind::Unreachable,
+            format!("no session is running here: {cause}"),
+        )
+        .next("start one with `wayfare up`; if one runs, give its --set state_dir=…"),
+        DaemonError::Refused(why) => {
+            Failure::new(Kind::Refused, why).next("`wayfare status` tells how it stands")
+        }
+    }
 }
 
 /// `wayfare status`.
@@ -22,7 +27,7 @@ pub(crate) async fn status(settings: &Settings, output: Output) -> Result<(), Fa
     let status = daemon(settings)?
         .status()
         .await
-        .map_err(|error| absent(&error))?;
+        .map_err(absent)?;
     output.show(&status, |status| status.summary.clone());
     Ok(())
 }
@@ -32,7 +37,7 @@ pub(crate) async fn sessions(settings: &Settings, output: Output) -> Result<(), 
     let sessions = daemon(settings)?
         .sessions()
         .await
-        .map_err(|error| absent(&error))?;
+        .map_err(absent)?;
     output.show(&sessions, |sessions| {
         let line = |s: &wayfare_node::SessionShown| {
             format!(
@@ -50,7 +55,7 @@ pub(crate) async fn down(settings: &Settings, output: Output) -> Result<(), Fail
     daemon(settings)?
         .down()
         .await
-        .map_err(|error| absent(&error))?;
+        .map_err(absent)?;
     output.show(&serde_json::json!({"event": "stopping"}), |_| {
         "stopping after the last payment".into()
     });

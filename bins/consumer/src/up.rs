@@ -13,7 +13,7 @@ use wayfare_node::{
     Proposal, ProposalShown, Query, SessionEvent, SessionReport, SystemTunnel,
 };
 
-use crate::settings::{failure, node, socket};
+use crate::settings::{failure, network, node, socket};
 
 /// A lost session is replaced after this long at first, then twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -54,7 +54,10 @@ impl Choice {
         if let Some(country) = &self.country {
             let parsed = country
                 .parse()
-                .map_err(|error| Failure::new(Kind::Usage, format!("--country: {error}")))?;
+                .map_err(|error| {
+                    Failure::new(Kind::Usage, format!("--country {country:?}: {error}"))
+                        .next("write two letters (ISO 3166), as in --country NL")
+                })?;
             query = Query::country(parsed);
         }
         if let Some(provider) = self.provider {
@@ -76,9 +79,10 @@ pub(crate) async fn proposals(
     settings: &Settings,
     output: Output,
 ) -> Result<(), Failure> {
+    let query = choice.query()?;
     let found = node(settings)
         .await?
-        .discover(&choice.query()?)
+        .discover(&query)
         .await
         .map_err(failure)?;
     let shown: Vec<_> = found.iter().map(ProposalShown::from).collect();
@@ -105,6 +109,16 @@ enum Ended {
 
 /// `wayfare up`.
 pub(crate) async fn run(up: &Up, settings: &Settings, output: Output) -> Result<(), Failure> {
+    // What is wrong with the command line is told before anything is touched.
+    up.choice.query()?;
+    network(settings)?;
+    if !wayfare_node::may_change_network() {
+        return Err(Failure::new(
+            Kind::Privilege,
+            "`wayfare up` makes a tunnel device and routes, which needs the capability CAP_NET_ADMIN",
+        )
+        .next("run it as root (`sudo wayfare up`), or as a service with AmbientCapabilities=CAP_NET_ADMIN"));
+    }
     let state: PathBuf = settings.need("state_dir")?;
     let device: String = settings.need("device")?;
     let journal = SystemTunnel::recover(&state, &device)
@@ -133,7 +147,8 @@ pub(crate) async fn run(up: &Up, settings: &Settings, output: Output) -> Result<
         };
         first = false;
         if up.once {
-            return Err(Failure::new(Kind::Unreachable, ended));
+            return Err(Failure::new(Kind::Unreachable, format!("the session is lost: {ended}"))
+                .next("without --once another one is opened by itself"));
         }
         event(
             output,
@@ -184,12 +199,16 @@ async fn attempt(
     );
     let asked = control.stop_token();
     let served = CancellationToken::new();
-    let serving = tokio::spawn(control.serve(socket(settings)?, served.clone()));
+    let (path, until) = (socket(settings)?, served.clone());
+    let serving = tokio::spawn(async move {
+        if let Err(error) = control.serve(path, until).await {
+            tracing::warn!(%error, "`wayfare status` and `wayfare down` do not work");
+        }
+    });
     let ended = follow(&mut tunnel, stop, &asked, begun, output).await;
     served.cancel();
-    if let Ok(Err(error)) = serving.await {
-        tracing::warn!(%error, "`wayfare status` did not work");
-    }
+    // A panic in it has been logged, and took nothing with it.
+    let _ = serving.await;
     let session = tunnel.down().await.map_err(failure)?;
     let Some(end) = session.finish().await else {
         return Ok(ended);

@@ -9,9 +9,18 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use wayfare_cli::{Common, Generate, IdentityCommand};
 
+const EXAMPLES: &str = "\
+Examples:
+  wayfare-hermes identity new                        owner and operator
+  wayfare-hermes init --collateral 1000000000000000000000
+  wayfare-hermes run --set vault=0x… --set hermes=0x…
+  wayfare-hermes index                               a proposal index
+  wayfare-hermes check                               proves the ledger of a Hermes that is stopped
+  wayfare-hermes config show --origin                where each setting comes from";
+
 /// Turn many consumers' promises into one cheque per provider, without holding anybody's money.
 #[derive(Debug, Parser)]
-#[command(name = "wayfare-hermes", version, propagate_version = true)]
+#[command(name = "wayfare-hermes", version, propagate_version = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -75,7 +84,10 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match wayfare_cli::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     let common = arguments.common.clone();
     wayfare_cli::main(&common, run(arguments))
 }

@@ -1,5 +1,6 @@
 //! Registering, serving and commanding a Hermes.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,8 +38,12 @@ pub(crate) async fn init(init: &Init, settings: &Settings, output: Output) -> Re
 async fn listener(settings: &Settings, key: &'static str) -> Result<TcpListener, Failure> {
     let address: SocketAddr = settings.need(key)?;
     TcpListener::bind(address).await.map_err(|error| {
-        Failure::new(Kind::Busy, format!("cannot listen on {address}: {error}"))
-            .next(format!("stop what uses the port, or choose another with --set {key}=…"))
+        let (kind, next) = match error.kind() {
+            ErrorKind::AddrInUse => (Kind::Busy, "stop what uses the port, or choose another with"),
+            ErrorKind::PermissionDenied => (Kind::Privilege, "run it as root, or choose a port above 1023 with"),
+            _ => (Kind::Usage, "choose an address of this computer, or 0.0.0.0, with"),
+        };
+        Failure::new(kind, format!("cannot listen on {address}: {error}")).next(format!("{next} --set {key}=…"))
     })
 }
 
@@ -57,7 +62,11 @@ pub(crate) async fn hermes(settings: &Settings, output: Output) -> Result<(), Fa
     let asked = admin.stop_token();
     let served = CancellationToken::new();
     let (path, until) = (socket(settings)?, served.clone());
-    let serving = tokio::spawn(async move { admin.serve(&path, until).await });
+    let serving = tokio::spawn(async move {
+        if let Err(error) = admin.serve(&path, until).await {
+            tracing::warn!(%error, "`status`, `collect` and `drain` do not work");
+        }
+    });
     let own_end = hermes.ended();
     tokio::select! {
         () = wayfare_cli::terminated() => {}
@@ -65,14 +74,13 @@ pub(crate) async fn hermes(settings: &Settings, output: Output) -> Result<(), Fa
         () = own_end.cancelled() => {}
     }
     served.cancel();
-    match serving.await {
-        Ok(Ok(())) | Err(_) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the control socket did not work"),
-    }
+    // A panic in it has been logged, and took nothing with it.
+    let _ = serving.await;
     let Ok(hermes) = Arc::try_unwrap(hermes) else {
         return Err(Failure::new(Kind::Other, "the Hermes is still in use while stopping"));
     };
-    hermes.shutdown().await.map_err(|error| Failure::new(Kind::Storage, error))?;
+    let stopped = hermes.shutdown().await;
+    stopped.map_err(|error| Failure::new(Kind::Storage, error).next("`wayfare-hermes check` proves what the ledger holds"))?;
     output.show(&json!({"event": "stopped"}), |_| "stopped; every promise is durable".into());
     Ok(())
 }
@@ -120,9 +128,9 @@ pub(crate) async fn drain(settings: &Settings, output: Output) -> Result<(), Fai
 
 fn absent(error: ApiError) -> Failure {
     match error.refusal() {
-        Some(refusal) => Failure::new(Kind::Refused, &refusal.message),
+        Some(refusal) => Failure::new(Kind::Refused, &refusal.message).next("`wayfare-hermes status` tells how it stands"),
         None => Failure::new(Kind::Unreachable, format!("no Hermes is running here: {error}"))
-            .next("start it with `wayfare-hermes run`"),
+            .next("start it with `wayfare-hermes run`; if it runs, give its --set state_dir=…"),
     }
 }
 

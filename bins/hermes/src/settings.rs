@@ -68,9 +68,34 @@ pub(crate) fn failure(error: StartError) -> Failure {
         StartError::Chain(_) | StartError::WrongOperator { .. } => Kind::Usage,
         StartError::Listener(_) => Kind::Busy,
     };
-    let failure = Failure::new(kind, &error);
+    Failure::new(kind, &error).next(next_step(&error))
+}
+
+fn next_step(error: &StartError) -> String {
     match error {
-        StartError::Chain(ChainError::UnknownHermes(_)) => failure.next("register it with `wayfare-hermes init`"),
-        _ => failure,
+        StartError::Ledger(error) => after_ledger(error).into(),
+        StartError::Record(_) => "`wayfare-hermes check` tells what is wrong; it may be another Hermes' ledger".into(),
+        StartError::Chain(error) => match error {
+            ChainError::Unreachable(_) => "set `rpc` to a JSON-RPC server that runs".into(),
+            ChainError::WrongChain { .. } => "set `rpc` and `chain_id` to the same chain".into(),
+            ChainError::NoContract(_) => "set `vault` to the vault's address on that chain".into(),
+            ChainError::UnknownHermes(_) => "register it with `wayfare-hermes init`".into(),
+            ChainError::NoGas { account } => format!("send native coin to {account}, then do the same again"),
+            ChainError::Refused(_) => "nothing was moved; mend the reason, then do the same again".into(),
+            ChainError::Pending(_) => "look again later: it may still be mined".into(),
+        },
+        StartError::WrongOperator { registered, .. } => format!("set `identity` to {registered}"),
+        StartError::Listener(_) => "set `listen` to an address of this computer and a free port".into(),
+    }
+}
+
+/// What to do about a ledger.
+pub(crate) fn after_ledger(error: &LedgerError) -> &'static str {
+    match error {
+        LedgerError::Busy(_) => "stop the other process, or give this one its own `state_dir`",
+        LedgerError::Corrupt(_) => "keep the directory, move it away, then `wayfare-hermes restore` the newest backup",
+        LedgerError::Newer { .. } => "nothing was changed: start the release that wrote it",
+        LedgerError::Failed(_) => "check the disk's room, and the permissions of the directory",
+        LedgerError::Conflict { .. } => "start again: the ledger is read afresh",
     }
 }

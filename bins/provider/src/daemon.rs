@@ -11,6 +11,13 @@ use crate::settings::{builder, failure, socket};
 /// Runs until a signal or a request on the control socket, then drains.
 pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
     let builder = builder(settings)?;
+    if !wayfare_node::may_change_network() {
+        return Err(Failure::new(
+            Kind::Privilege,
+            "`wayfare-provider run` makes a tunnel device and firewall rules, which needs the capability CAP_NET_ADMIN",
+        )
+        .next("run it as root (`sudo wayfare-provider run`), or as a service with AmbientCapabilities=CAP_NET_ADMIN"));
+    }
     let (identity, hermes) = (builder.signer.address(), builder.network.hermes);
     let mut provider = builder.start().await.map_err(failure)?;
     let running = json!({
@@ -23,7 +30,12 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
     let control = LocalControl::of_provider(provider.remote(), identity, hermes);
     let asked = control.stop_token();
     let served = CancellationToken::new();
-    let serving = tokio::spawn(control.serve(socket(settings)?, served.clone()));
+    let (path, until) = (socket(settings)?, served.clone());
+    let serving = tokio::spawn(async move {
+        if let Err(error) = control.serve(path, until).await {
+            tracing::warn!(%error, "`status`, `settle` and `drain` do not work");
+        }
+    });
     let failed = tokio::select! {
         () = wayfare_cli::terminated() => None,
         () = asked.cancelled() => None,
@@ -34,9 +46,8 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
     });
     let stopped = provider.stop().await;
     served.cancel();
-    if let Ok(Err(error)) = serving.await {
-        tracing::warn!(%error, "the control socket did not work");
-    }
+    // A panic in it has been logged, and took nothing with it.
+    let _ = serving.await;
     if let Some(result) = failed {
         result.map_err(failure)?;
     }
@@ -107,6 +118,7 @@ pub(crate) async fn doctor(settings: &Settings, output: Output) -> Result<(), Fa
         Err(Failure::new(
             Kind::Other,
             format!("{broken} of {} checks failed", findings.len()),
-        ))
+        )
+        .next("mend what is marked FAIL, from the top"))
     }
 }

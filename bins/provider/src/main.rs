@@ -9,9 +9,18 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use wayfare_cli::{Common, Generate, IdentityCommand};
 
+const EXAMPLES: &str = "\
+Examples:
+  wayfare-provider identity new
+  wayfare-provider doctor
+  wayfare-provider run --set advertise=203.0.113.7:51820 --set country=NL
+  wayfare-provider earnings
+  wayfare-provider settle               one transaction cashes everything
+  wayfare-provider config show --origin where each setting comes from";
+
 /// Sell your spare internet connection by the second and the megabyte.
 #[derive(Debug, Parser)]
-#[command(name = "wayfare-provider", version, propagate_version = true)]
+#[command(name = "wayfare-provider", version, propagate_version = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -61,7 +70,10 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match wayfare_cli::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     let common = arguments.common.clone();
     wayfare_cli::main(&common, run(arguments))
 }

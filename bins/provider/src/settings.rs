@@ -240,5 +240,5 @@ pub(crate) fn socket(settings: &Settings) -> Result<PathBuf, Failure> {
 
 /// A provider's error as the command line tells it.
 pub(crate) fn failure(error: NodeError) -> Failure {
-    Failure::new(Kind::from_code(error.code()), error)
+    Failure::new(Kind::from_code(error.code()), &error).next(error.next_step())
 }

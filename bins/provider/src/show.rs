@@ -15,8 +15,10 @@ fn absent(error: DaemonError) -> Failure {
             Kind::Unreachable,
             format!("no provider is running here: {cause}"),
         )
-        .next("start one with `wayfare-provider run`"),
-        DaemonError::Refused(why) => Failure::new(Kind::Refused, why),
+        .next("start one with `wayfare-provider run`; if one runs, give its --set state_dir=…"),
+        DaemonError::Refused(why) => {
+            Failure::new(Kind::Refused, why).next("`wayfare-provider earnings` tells what there is")
+        }
     }
 }
 

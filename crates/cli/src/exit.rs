@@ -37,6 +37,21 @@ impl Kind {
         Self::Busy,
     ];
 
+    /// Its name for programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Usage => "usage",
+            Self::Privilege => "privilege",
+            Self::Unreachable => "unreachable",
+            Self::Money => "money",
+            Self::Refused => "refused",
+            Self::Storage => "storage",
+            Self::Busy => "busy",
+        }
+    }
+
     /// The kind with this exit code; [`Kind::Other`] where there is none.
     #[must_use]
     pub fn from_code(code: u8) -> Self {

@@ -111,15 +111,20 @@ pub fn run_identity(
             file,
             its_passphrase,
         } => {
-            let text =
-                std::fs::read_to_string(&file).or_fail(Kind::Storage, "check the file's name")?;
+            let text = std::fs::read_to_string(&file)
+                .map_err(|error| format!("cannot read {}: {error}", file.display()))
+                .or_fail(Kind::Storage, "check the file's name")?;
             let ours = passphrase(settings)?;
             let theirs = match its_passphrase {
                 Some(file) => read_passphrase(Some(&file), |_| None)?,
                 None => ours.clone(),
             };
             let key = open_keystore(&text, &theirs)
-                .or_fail(Kind::Storage, "give --its-passphrase FILE")?;
+                .map_err(|error| format!("{}: {error}", file.display()))
+                .or_fail(
+                    Kind::Storage,
+                    "name a Web3 keystore file (version 3); if its passphrase differs from ours, give --its-passphrase FILE",
+                )?;
             let made = create_identity(&directory, &key, &ours, kdf(settings)?)?;
             output.show(
                 &Shown {
@@ -138,7 +143,7 @@ pub fn run_identity(
                 id: chance()?,
             };
             let text = seal_keystore(&key, &passphrase, Kdf::Standard, &salt)
-                .or_fail(Kind::Storage, "")?;
+                .or_fail(Kind::Storage, "choose another passphrase")?;
             if file.exists() {
                 return Err(Failure::new(
                     Kind::Busy,

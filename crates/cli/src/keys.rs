@@ -83,21 +83,49 @@ pub fn list_identities(directory: &Path) -> Result<Vec<IdentityFile>, Failure> {
             return Err(Failure::new(
                 Kind::Storage,
                 format!("cannot read {}: {error}", directory.display()),
-            ));
+            )
+            .next("run it as the owner of that directory, or give another --set state_dir=…"));
         }
     };
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            continue;
-        };
-        if let Ok(Some(address)) = keystore_address(&text) {
+        if let Ok(address) = address_of(&path) {
             found.push(IdentityFile { address, path });
         }
     }
     found.sort_by_key(|identity| identity.address);
     Ok(found)
+}
+
+/// Whose keystore file this is, or why it is none.
+fn address_of(path: &Path) -> Result<Address, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    match keystore_address(&text) {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err("it names no address".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The first file that ought to be an identity and cannot be read as one. Whoever misses an identity must hear of it before
+/// being told to make a new one.
+fn damaged(directory: &Path) -> Option<Failure> {
+    let mut files: Vec<_> = std::fs::read_dir(directory)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "json"))
+        .collect();
+    files.sort();
+    files.into_iter().find_map(|path| {
+        let why = address_of(&path).err()?;
+        let cause = format!("the keystore file {} is damaged: {why}", path.display());
+        Some(
+            Failure::new(Kind::Storage, cause)
+                .next("put its copy back with `identity import FILE`, or move the file away"),
+        )
+    })
 }
 
 /// Makes a keystore file for a new or imported key.
@@ -119,7 +147,8 @@ pub fn create_identity(
                 "the identity {address} is already in {}",
                 directory.display()
             ),
-        ));
+        )
+        .next("nothing was written; `identity list` shows what is there"));
     }
     let salt = KeystoreSalt {
         salt: chance()?,
@@ -146,19 +175,23 @@ pub fn open_identity(
             .iter()
             .find(|identity| identity.address == address)
             .ok_or_else(|| {
-                Failure::new(
-                    Kind::Storage,
-                    format!("no identity {address} in {}", directory.display()),
-                )
-                .next("`identity list` shows what is there, `identity import` adds one")
+                damaged(directory).unwrap_or_else(|| {
+                    Failure::new(
+                        Kind::Storage,
+                        format!("no identity {address} in {}", directory.display()),
+                    )
+                    .next("`identity list` shows what is there, `identity import` adds one")
+                })
             })?,
         (None, [only]) => only,
         (None, []) => {
-            return Err(Failure::new(
-                Kind::Storage,
-                format!("no identity in {}", directory.display()),
-            )
-            .next("make one with `identity new`"));
+            return Err(damaged(directory).unwrap_or_else(|| {
+                Failure::new(
+                    Kind::Storage,
+                    format!("no identity in {}", directory.display()),
+                )
+                .next("make one with `identity new`")
+            }));
         }
         (None, several) => {
             return Err(Failure::new(
@@ -170,10 +203,12 @@ pub fn open_identity(
     };
     let text = std::fs::read_to_string(&chosen.path)
         .or_fail(Kind::Storage, "check the keystore's permissions")?;
-    open_keystore(&text, passphrase).or_fail(
-        Kind::Storage,
-        "check the passphrase (passphrase_file, WAYFARE_PASSPHRASE)",
-    )
+    open_keystore(&text, passphrase)
+        .map_err(|error| format!("{}: {error}", chosen.path.display()))
+        .or_fail(
+            Kind::Storage,
+            "check the passphrase (passphrase_file, WAYFARE_PASSPHRASE); if it is right, put a copy of the file back",
+        )
 }
 
 /// Writes a file that only its owner may read, whole or not at all, durably.
@@ -187,6 +222,7 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
             Kind::Storage,
             format!("cannot write {}: {error}", path.display()),
         )
+        .next("check that the directory may be written and the disk has room")
     };
     if !directory.exists() {
         std::fs::create_dir_all(directory).map_err(fail)?;
@@ -213,6 +249,23 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_damaged_file_is_named_rather_than_a_new_identity_advised() {
+        let keystore = tempfile::tempdir().unwrap();
+        let key = SecretKey::from_bytes([7; 32]).unwrap();
+        let made = create_identity(keystore.path(), &key, "x", Kdf::Development).unwrap();
+        std::fs::write(&made.path, "{\"address\": 7").unwrap();
+        for named in [None, Some(key.address())] {
+            let failure = open_identity(keystore.path(), named, "x").unwrap_err();
+            assert_eq!(failure.kind, Kind::Storage);
+            let told = failure.to_string();
+            assert!(
+                told.contains("is damaged") && !told.contains("identity new"),
+                "{told}"
+            );
+        }
+    }
 
     #[test]
     fn an_identity_is_made_listed_opened_and_never_overwritten() {

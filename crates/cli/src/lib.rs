@@ -19,5 +19,5 @@ pub use keys::{
     write_secret,
 };
 pub use output::Output;
-pub use run::{Common, main, terminated};
+pub use run::{Common, main, parse, terminated};
 pub use settings::{Origin, Setting, Settings};

@@ -43,13 +43,17 @@ impl Common {
     /// # Errors
     /// See [`Settings::load`].
     pub fn settings(&self, table: &'static [Setting]) -> Result<Settings, Failure> {
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Settings::refuse_misspelled(table, variables)?;
         Settings::load(table, self.config.as_deref(), environment, &self.set)
     }
 }
 
 /// Runs a command: logs, runtime, exit code. Failures go to standard error, as JSON when asked.
 pub fn main<F: Future<Output = anyhow::Result<()>>>(common: &Common, command: F) -> ExitCode {
-    start_logs(common);
+    if let Err(failure) = start_logs(common) {
+        return report(common.json, &failure.into());
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -57,7 +61,7 @@ pub fn main<F: Future<Output = anyhow::Result<()>>>(common: &Common, command: F)
         Ok(runtime) => runtime,
         Err(error) => {
             return report(
-                common,
+                common.json,
                 &anyhow::Error::new(error).context("cannot start the runtime"),
             );
         }
@@ -66,19 +70,52 @@ pub fn main<F: Future<Output = anyhow::Result<()>>>(common: &Common, command: F)
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(common, &error),
+        Err(error) => report(common.json, &error),
     }
 }
 
-fn report(common: &Common, error: &anyhow::Error) -> ExitCode {
+/// The command line as the binary describes it. `Err` is the exit code of one that is not understood, or that asked for help; it
+/// has been told, as JSON when that was asked for.
+///
+/// # Errors
+/// The exit code with which to end.
+pub fn parse<T: clap::Parser>() -> Result<T, ExitCode> {
+    let error = match T::try_parse() {
+        Ok(arguments) => return Ok(arguments),
+        Err(error) => error,
+    };
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if !error.use_stderr() || !json {
+        // A reader that went away (a closed pipe) is no failure of ours.
+        let _ = error.print();
+        return Err(ExitCode::from(if error.use_stderr() {
+            Kind::Usage as u8
+        } else {
+            0
+        }));
+    }
+    let text = error.render().to_string();
+    let (cause, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let cause = cause.trim_start_matches("error: ").trim();
+    let next = match rest.trim() {
+        "" => "--help shows every command and flag",
+        rest => rest,
+    };
+    Err(report(
+        true,
+        &Failure::new(Kind::Usage, cause).next(next).into(),
+    ))
+}
+
+fn report(json: bool, error: &anyhow::Error) -> ExitCode {
     let failure = error.downcast_ref::<Failure>();
     let kind = failure.map_or(Kind::Other, |failure| failure.kind);
     let next = failure.and_then(|failure| failure.next.as_deref());
-    if common.json {
+    if json {
         let cause = failure.map_or_else(|| format!("{error:#}"), |failure| failure.cause.clone());
         eprintln!(
             "{}",
-            serde_json::json!({"error": cause, "kind": format!("{kind:?}"), "next": next})
+            serde_json::json!({"error": cause, "kind": kind.word(), "next": next})
         );
     } else {
         eprintln!("error: {error:#}");
@@ -86,9 +123,16 @@ fn report(common: &Common, error: &anyhow::Error) -> ExitCode {
     ExitCode::from(kind as u8)
 }
 
-fn start_logs(common: &Common) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&common.log)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+fn start_logs(common: &Common) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&common.log).map_err(|error| {
+        Failure::new(
+            Kind::Usage,
+            format!("--log {:?} is no filter: {error}", common.log),
+        )
+        .next(
+            "write a level (error, warn, info, debug, trace), or module=level, separated by commas",
+        )
+    })?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -98,6 +142,7 @@ fn start_logs(common: &Common) {
     } else {
         logs.with_target(false).compact().try_init()
     };
+    Ok(())
 }
 
 /// Resolves at the first SIGINT or SIGTERM. A second one kills at once.

@@ -104,7 +104,8 @@ impl Settings {
                 return Err(Failure::new(
                     Kind::Usage,
                     format!("--set {flag:?} is not of the form key=value"),
-                ));
+                )
+                .next("write it as in --set listen=0.0.0.0:0; `config show` lists every key"));
             };
             let key = settings.known(key, "--set")?;
             settings
@@ -145,11 +146,64 @@ impl Settings {
         };
         match value.parse() {
             Ok(parsed) => Ok(Some(parsed)),
-            Err(error) => Err(Failure::new(
-                Kind::Usage,
-                format!("{key} = {value:?} (from {origin}): {error}"),
-            )),
+            Err(error) => Err(self.unusable(key, value, Some(origin), &error)),
         }
+    }
+
+    /// A value that does not parse: which, where it came from, and what belongs there.
+    fn unusable(
+        &self,
+        key: &'static str,
+        value: &str,
+        origin: Option<&Origin>,
+        why: &dyn std::fmt::Display,
+    ) -> Failure {
+        let from = origin.map_or(String::new(), |origin| format!(" (from {origin})"));
+        let failure = Failure::new(Kind::Usage, format!("{key} = {value:?}{from}: {why}"));
+        let preset = self.table.iter().find(|setting| setting.key == key);
+        failure.next(match preset {
+            Some(Setting {
+                help,
+                preset: Some(preset),
+                ..
+            }) => format!("expected: {help}; the preset is {preset:?}"),
+            Some(Setting { help, .. }) => format!("expected: {help}"),
+            None => "`config show --origin` tells where each value comes from".to_owned(),
+        })
+    }
+
+    /// Refuses environment variables that look like a misspelled key. Others that begin with `WAYFARE_` belong to somebody else:
+    /// another of the binaries, a test, a program that embeds a node.
+    ///
+    /// # Errors
+    /// A variable within two letters of a key's.
+    pub fn refuse_misspelled<I>(table: &[Setting], variables: I) -> Result<(), Failure>
+    where
+        I: IntoIterator<Item = String>,
+    {
+        for name in variables {
+            let Some(key) = name.strip_prefix("WAYFARE_").map(str::to_lowercase) else {
+                continue;
+            };
+            if OWN_VARIABLES.contains(&key.as_str()) || table.iter().any(|s| s.key == key) {
+                continue;
+            }
+            let nearest = table
+                .iter()
+                .map(|setting| (distance(&key, setting.key), setting.key))
+                .min();
+            if let Some((0..=2, meant)) = nearest {
+                return Err(Failure::new(
+                    Kind::Usage,
+                    format!("unknown setting {key:?} in the environment ({name})"),
+                )
+                .next(format!(
+                    "did you mean {}? otherwise unset {name}",
+                    variable(meant)
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The parsed value of a key that must be there.
@@ -186,10 +240,11 @@ impl Settings {
         let Some(text) = self.find(key) else {
             return Ok(Vec::new());
         };
+        let origin = self.values.get(key).map(|(_, origin)| origin);
         let parse = |part: &str| {
             part.trim()
                 .parse()
-                .map_err(|error| Failure::new(Kind::Usage, format!("{key}: {part:?}: {error}")))
+                .map_err(|error| self.unusable(key, part, origin, &error))
         };
         text.split(',')
             .filter(|part| !part.trim().is_empty())
@@ -221,12 +276,14 @@ impl Settings {
                     path.display()
                 ),
             )
+            .next("check --config (or WAYFARE_CONFIG), and that you may read the file")
         })?;
         let parsed: toml::Table = text.parse().map_err(|error| {
             Failure::new(
                 Kind::Usage,
                 format!("{} is not TOML: {error}", path.display()),
             )
+            .next("write one key a line, as in: listen = \"0.0.0.0:0\"; `config show` lists every key")
         })?;
         for (key, value) in parsed {
             let known = self.known(&key, &path.display().to_string())?;
@@ -273,7 +330,8 @@ fn plain(key: &str, value: &toml::Value, path: &Path) -> Result<String, Failure>
                     "{key} in {}: a text, an integer, true, false or a list of them is expected",
                     path.display()
                 ),
-            ))
+            )
+            .next("put large amounts in quotes; `config show` shows each key with a value"))
         }
     }
 }
@@ -297,6 +355,9 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row[b.len()]
 }
+
+/// Variables of the command line itself, which are no settings.
+const OWN_VARIABLES: &[&str] = &["config", "log", "passphrase"];
 
 #[cfg(test)]
 mod tests {
@@ -360,6 +421,17 @@ mod tests {
             failure.to_string().contains("litsen") && failure.to_string().contains("\"listen\""),
             "{failure}"
         );
+    }
+
+    #[test]
+    fn a_variable_that_is_nearly_a_key_is_refused_and_a_foreign_one_is_not() {
+        let check = |name: &str| Settings::refuse_misspelled(TABLE, [name.to_owned()]);
+        let failure = check("WAYFARE_VALUT").unwrap_err();
+        assert_eq!(failure.kind, Kind::Usage);
+        assert!(failure.to_string().contains("WAYFARE_VAULT"), "{failure}");
+        for innocent in ["WAYFARE_VAULT", "WAYFARE_LOG", "WAYFARE_LAB", "VALUT"] {
+            check(innocent).unwrap();
+        }
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl NodeBuilder {
     /// Restores the payer and checks the chain.
     ///
     /// # Errors
-    /// A missing part, an unreachable chain, a damaged ledger.
+    /// A missing part, an unreachable chain, an unknown Hermes, a damaged ledger.
     pub async fn build(self) -> Result<Node, NodeError> {
         let missing = |what: &str| NodeError::Setting(format!("a node needs a {what}"));
         let signer = self.signer.ok_or_else(|| missing("signer"))?;
@@ -142,6 +142,8 @@ impl NodeBuilder {
         )?;
         let chain = Arc::new(VaultClient::new(wallet, network.vault));
         chain.check().await?;
+        // A deposit for a Hermes that does not exist could only be taken back.
+        chain.hermes(network.hermes).await?;
         let channel = chain.consumer_channel(signer.address(), network.hermes);
         let config = PayerConfig {
             hermes: network.hermes,

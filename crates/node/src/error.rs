@@ -3,7 +3,7 @@
 use wayfare_api::ApiError;
 use wayfare_host::HostError;
 use wayfare_payment::{Amount, ChainError, LedgerError};
-use wayfare_session::{CloseReason, Refusal};
+use wayfare_session::{CloseReason, Refusal, RefusalCode};
 use wayfare_transport::{BindError, DialError, QuicError, TunError};
 
 /// Why a node did not start, connect or go on.
@@ -95,8 +95,13 @@ impl NodeError {
             Self::Chance(_) | Self::Quic(_) => 1,
             Self::Setting(_) | Self::OtherNetwork { .. } => 2,
             Self::Host(HostError::MissingPrivilege { .. }) => 3,
-            Self::Tun(TunError::Privilege { .. }) => 3,
-            Self::Tun(TunError::NameTaken { .. }) | Self::Bind(BindError::PortInUse { .. }) => 8,
+            Self::Tun(TunError::Privilege { .. }) | Self::Bind(BindError::Permission { .. }) => 3,
+            Self::Tun(TunError::BadName { .. })
+            | Self::Host(HostError::BadName { .. } | HostError::BadConfig { .. })
+            | Self::Bind(BindError::NotOurAddress { .. } | BindError::NoIpv6 { .. }) => 2,
+            Self::Tun(TunError::NameTaken { .. })
+            | Self::Host(HostError::InUse { .. })
+            | Self::Bind(BindError::PortInUse { .. }) => 8,
             Self::Host(_) | Self::Tun(_) | Self::Bind(_) => 1,
             Self::Chain(ChainError::Unreachable(_))
             | Self::Dial(_)
@@ -110,10 +115,121 @@ impl NodeError {
             ) => 2,
             Self::Chain(ChainError::Refused(_)) | Self::Refused(_) => 6,
             Self::Chain(ChainError::Pending(_)) => 4,
-            Self::Service { source, .. } if source.refusal().is_some() => 6,
-            Self::Service { .. } => 4,
+            Self::Service { source, .. } => match source {
+                ApiError::BadAddress { .. } => 2,
+                ApiError::Refused { .. } => 6,
+                ApiError::Unreachable { .. }
+                | ApiError::Deadline { .. }
+                | ApiError::Incompatible { .. }
+                | ApiError::Malformed { .. } => 4,
+            },
             Self::Ledger(LedgerError::Busy(_)) | Self::Control { .. } => 8,
             Self::Ledger(_) | Self::Record(_) => 7,
+        }
+    }
+
+    /// What to do about it, in the words of the settings (which are [`crate::Network`]'s fields and the builders').
+    #[must_use]
+    pub fn next_step(&self) -> String {
+        match self {
+            Self::Chain(error) => after_chain(error),
+            Self::Ledger(error) => after_ledger(error).into(),
+            Self::Host(HostError::MissingPrivilege { .. })
+            | Self::Tun(TunError::Privilege { .. })
+            | Self::Bind(BindError::Permission { .. }) => {
+                "run it as root (`sudo …`), or as a service with CAP_NET_ADMIN".into()
+            }
+            Self::Host(HostError::InUse { .. }) | Self::Tun(TunError::NameTaken { .. }) => {
+                "stop the other one, or set `device` to another name".into()
+            }
+            Self::Tun(TunError::BadName { .. }) => "set `device` to a name like wayfare0".into(),
+            Self::Bind(BindError::PortInUse { .. }) => {
+                "stop what uses the port, or set `listen` to another one".into()
+            }
+            Self::Bind(_) => "set `listen` to an address of this computer, or 0.0.0.0".into(),
+            Self::Host(_) | Self::Tun(_) => {
+                "`doctor` looks at everything that is needed; nothing was left behind".into()
+            }
+            Self::Service { what, source } => after_service(what, source),
+            Self::Dial(_) | Self::Closed(_) => {
+                "try again, or choose another provider of `proposals`".into()
+            }
+            Self::Refused(refusal) => match refusal.code {
+                RefusalCode::Unfunded | RefusalCode::Unpaid => {
+                    "`wayfare topup` tells where to send tokens".into()
+                }
+                RefusalCode::Incompatible => "update the older side".into(),
+                RefusalCode::Terms
+                | RefusalCode::Hermes
+                | RefusalCode::Signature
+                | RefusalCode::Replayed
+                | RefusalCode::Full
+                | RefusalCode::Draining
+                | RefusalCode::Unknown
+                | RefusalCode::Internal => "choose another provider of `proposals`".into(),
+            },
+            Self::NoProposal => "`proposals` without filters shows what there is".into(),
+            Self::Unfunded { .. } => {
+                "`wayfare topup` tells where to send tokens; nothing was spent".into()
+            }
+            Self::OtherNetwork { .. } => "set `chain_id`, `rpc` and `vault` to that network".into(),
+            Self::Setting(_) => "`config show --origin` tells where each value comes from".into(),
+            Self::Record(_) => "start the release that wrote it, or put a backup back".into(),
+            Self::Control { .. } => {
+                "stop the other daemon, or give this one its own `state_dir`".into()
+            }
+            Self::Chance(_) | Self::Quic(_) => "see the log, then start again".into(),
+        }
+    }
+}
+
+fn after_chain(error: &ChainError) -> String {
+    match error {
+        ChainError::Unreachable(_) => "set `rpc` to a JSON-RPC server that runs".into(),
+        ChainError::WrongChain { .. } => "set `rpc` and `chain_id` to the same chain".into(),
+        ChainError::NoContract(_) => "set `vault` to the vault's address on that chain".into(),
+        ChainError::UnknownHermes(_) => {
+            "set `hermes` to the id that its operator published (`wayfare-hermes init` prints it)"
+                .into()
+        }
+        ChainError::NoGas { account } => {
+            format!("send native coin to {account}, then do the same again")
+        }
+        ChainError::Refused(_) => {
+            "nothing was moved; do it again when the reason has passed".into()
+        }
+        ChainError::Pending(_) => "look again later: it may still be mined".into(),
+    }
+}
+
+fn after_ledger(error: &LedgerError) -> &'static str {
+    match error {
+        LedgerError::Busy(_) => "stop the other process, or give this one its own `state_dir`",
+        LedgerError::Corrupt(_) => {
+            "keep the directory, what it holds may be money; put a backup back in its place"
+        }
+        LedgerError::Newer { .. } => "nothing was changed: start the release that wrote it",
+        LedgerError::Failed(_) => "check the disk's room and the permissions of `state_dir`",
+        LedgerError::Conflict { .. } => "start again: the ledger is read afresh",
+    }
+}
+
+fn after_service(what: &str, source: &ApiError) -> String {
+    let setting = match what {
+        "the Hermes" => "hermes_url",
+        "the proposal index" => "index_url",
+        _ => return "try again, or choose another provider of `proposals`".into(),
+    };
+    match source {
+        ApiError::Refused { .. } => {
+            format!("do what it says, or set `{setting}` to another one")
+        }
+        ApiError::Incompatible { .. } => "update the older side".into(),
+        ApiError::BadAddress { .. }
+        | ApiError::Unreachable { .. }
+        | ApiError::Deadline { .. }
+        | ApiError::Malformed { .. } => {
+            format!("check `{setting}` and that {what} runs there, or use another")
         }
     }
 }
