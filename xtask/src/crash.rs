@@ -15,7 +15,7 @@ use crate::demo::balances::{Balances, judge};
 use crate::demo::coins::{ONE, shown};
 use crate::demo::party::Daemon;
 use crate::demo::programs::Programs;
-use crate::demo::stage::{Consumer, DOWN, PER_GIB, SOON, Stage, UP};
+use crate::demo::stage::{Consumer, DOWN, PER_GIB, PER_HOUR, SOON, Stage, UP};
 use crate::demo::{close_report, in_lab, json};
 use crate::lab::{Lab, Leftovers, pause, wait_for};
 use crate::need;
@@ -36,8 +36,8 @@ const EXIT_DELAY: Duration = Duration::from_secs(3_600);
 /// Enough for hours of the stream.
 const DEPOSIT: i128 = 50 * ONE;
 
-/// The most credit a session gets: sixteen first chunks of a mebibyte, the consumer's default.
-const CHUNK_LIMIT: i128 = 16 * PER_GIB / 1_024;
+/// One chunk: what a mebibyte costs, which is more than a second does.
+const CHUNK: i128 = PER_GIB / 1_024;
 
 const CHECKS: &[&str] = &[
     "rounds",
@@ -77,6 +77,7 @@ struct Arena {
     consumer: Consumer,
     up: Daemon,
     traffic: Traffic,
+    connected: Instant,
 }
 
 /// What the rounds have shown.
@@ -84,7 +85,7 @@ struct Arena {
 struct Shown {
     rounds: u64,
     resumed: u64,
-    recoveries: Vec<Duration>,
+    recoveries: Vec<(Victim, Duration)>,
     created: i128,
 }
 
@@ -144,15 +145,41 @@ fn tell(
         &bar,
         note,
     );
-    figures.recoveries.sort();
-    let ms = |time: Option<&Duration>| time.map(|time| time.as_millis() as f64);
-    let median = ms(figures.recoveries.get(figures.recoveries.len() / 2));
-    let note = "from the kill until a page comes and a promise is paid";
-    report.number("recovery_ms_median", median, "ms", &Bar::Measured, note);
-    let most = ms(figures.recoveries.last());
-    let bar = Bar::AtMost(RECOVERY.as_millis() as f64);
-    report.number("recovery_ms_max", most, "ms", &bar, note);
+    figures.tell_recoveries(report);
     arena.close(figures, report)
+}
+
+impl Shown {
+    fn tell_recoveries(&self, report: &mut Report) {
+        let sorted = |victim: Option<Victim>| {
+            let ours = self.recoveries.iter();
+            let ours = ours.filter(|(who, _)| victim.is_none_or(|victim| *who == victim));
+            let mut times: Vec<u128> = ours.map(|(_, time)| time.as_millis()).collect();
+            times.sort_unstable();
+            times
+        };
+        let each = Victim::ALL.map(|victim| {
+            let times = sorted(Some(victim));
+            let (median, most) = (times.get(times.len() / 2), times.last());
+            match median.zip(most) {
+                Some((median, most)) => {
+                    let count = times.len();
+                    format!(
+                        "{}: {count} kills, median {median}, most {most}",
+                        victim.name()
+                    )
+                }
+                None => format!("{}: no kill", victim.name()),
+            }
+        });
+        let all = sorted(None);
+        let median = all.get(all.len() / 2).map(|ms| *ms as f64);
+        let note = "from the kill until a page comes and two promises are paid";
+        report.number("recovery_ms_median", median, "ms", &Bar::Measured, note);
+        let most = all.last().map(|ms| *ms as f64);
+        let bar = Bar::AtMost(RECOVERY.as_millis() as f64);
+        report.number("recovery_ms_max", most, "ms", &bar, &each.join("; "));
+    }
 }
 
 impl Arena {
@@ -177,8 +204,10 @@ impl Arena {
         })?;
         let mut up = consumer.party.start(&["up"])?;
         up.wait_for("active", SOON)?;
+        let connected = Instant::now();
         let traffic = Traffic::start(&consumer.party.at)?;
         let mut arena = Self {
+            connected,
             stage,
             consumer,
             up,
@@ -205,7 +234,7 @@ impl Arena {
         let recovery = begun.elapsed();
         figures.rounds += 1;
         figures.resumed += 1;
-        figures.recoveries.push(recovery);
+        figures.recoveries.push((victim, recovery));
         let books = Books::read(&self.stage)?;
         let created = books.created() + self.created_on_chain()?;
         figures.created = figures.created.max(created);
@@ -299,21 +328,25 @@ impl Arena {
         let unbacked = (books.promised - promised).max(0);
         let overpaid = (balances.provider() - books.promised).max(0);
         let created = figures.created + books.created() + unbacked + overpaid;
-        let note = "held by the provider beyond the Hermes' promises, on any round; promised beyond the consumer's promises, paid beyond what was held; the Hermes' own audit holds at each of its kills and at the end";
+        let note = "held by the provider beyond the Hermes' promises in any round; promised beyond the \
+                    consumer's promises; cashed beyond what was held. The Hermes' own audit held at each of \
+                    its kills";
         report.whole("value_created_wei", Some(created), "wei", 0, note);
 
-        let by_consumer = promised - balances.provider();
-        let worth = i128::from(used) * PER_GIB / (1 << 30);
-        let by_provider = (worth - balances.provider()).max(0);
-        let lost = by_consumer.max(0) + by_provider;
-        let most = i128::from(figures.rounds) * CHUNK_LIMIT;
+        let cashed = balances.provider();
+        let traffic = i128::from(used) * PER_GIB / (1 << 30);
+        let time = i128::try_from(self.connected.elapsed().as_millis())? * PER_HOUR / 3_600_000;
+        // The hours are only known from above: sessions are down while a program is.
+        let unpaid = (traffic - cashed).max(0);
+        let overpaid = (cashed - traffic - time).max(0);
+        let stranded = (promised - cashed).max(0);
         let note = format!(
-            "promised and never cashed: {by_consumer}; carried and never paid for: {by_provider}; {} cashed; \
-             the bar is one grown chunk, {CHUNK_LIMIT}, for each kill",
-            balances.provider()
+            "carried and never paid for: {unpaid}; paid beyond what was carried: {overpaid}; promised and \
+             never cashed: {stranded}; {cashed} cashed; the bar is one chunk, {CHUNK}, for each kill"
         );
-        let bar = Bar::AtMost(most as f64);
-        report.number("value_lost_wei", Some(lost as f64), "wei", &bar, &note);
+        let lost = (unpaid + overpaid + stranded) as f64;
+        let bar = Bar::AtMost((i128::from(figures.rounds) * CHUNK) as f64);
+        report.number("value_lost_wei", Some(lost), "wei", &bar, &note);
         step("stopping provider, Hermes and index");
         self.stage.strike()
     }

@@ -35,7 +35,7 @@ pub const TOPUP: i128 = 5 * ONE;
 pub const PER_GIB: i128 = ONE / 2;
 
 /// The price of an hour: 0.06 token. A second of it is worth 35 KB of traffic.
-const PER_HOUR: i128 = ONE / 1_000 * 60;
+pub const PER_HOUR: i128 = ONE / 1_000 * 60;
 
 /// Gas for more transactions than anybody sends here.
 const GAS: i128 = ONE;
