@@ -66,6 +66,12 @@ impl CrashingLedger {
         }
     }
 
+    /// When the next batch becomes durable.
+    #[must_use]
+    pub fn next_durable(&self) -> Option<Instant> {
+        self.waiting.front().map(|waiting| waiting.at)
+    }
+
     /// The power fails: a prefix of what waits survives.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod clock;
 mod crashing_ledger;
 mod link;
 pub mod payment_world;
+pub mod session_world;
 mod vault;
 
 pub use chance::Chance;

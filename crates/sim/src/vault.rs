@@ -333,3 +333,125 @@ impl Chain for SimChain {
         Box::pin(std::future::ready(self.vault().collect(consumer, &order)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::task::{Context, Poll, Waker};
+
+    use wayfare_identity::{LocalSigner, SecretKey, Signer};
+    use wayfare_payment::{Preimage, Promise};
+
+    use super::*;
+
+    const HERMES: Address = Address::repeat_byte(0xee);
+
+    fn ready<T>(mut future: PortFuture<'_, T>) -> T {
+        match future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("the simulated chain answers at once"),
+        }
+    }
+
+    fn order(by: &LocalSigner, channel: ChannelId, amount: u128, fee: u128) -> SettleOrder {
+        let preimage = Preimage(B256::repeat_byte(1));
+        let promise = Promise {
+            chain_id: 1,
+            channel,
+            amount: Amount::from_units(amount),
+            fee: Amount::from_units(fee),
+            hashlock: preimage.hashlock(),
+        };
+        let promise = promise.sign(by).unwrap();
+        SettleOrder {
+            hermes: HERMES,
+            beneficiary: Address::repeat_byte(9),
+            promise,
+            preimage,
+        }
+    }
+
+    #[test]
+    fn the_port_obeys_the_rules_of_the_contract() {
+        let consumer = LocalSigner::new(SecretKey::from_bytes([1; 32]).unwrap());
+        let operator = LocalSigner::new(SecretKey::from_bytes([2; 32]).unwrap());
+        let provider = Address::repeat_byte(3);
+        let mut vault = SimVault::new(1, 10);
+        let account = HermesAccount {
+            operator: operator.address(),
+            fee_basis_points: 100,
+            collateral: Amount::from_units(50),
+            free: Amount::ZERO,
+            leaving: false,
+        };
+        vault.register(HERMES, account);
+        vault.deposit(consumer.address(), HERMES, Amount::from_units(1_000));
+        let vault = Arc::new(Mutex::new(vault));
+        let chain = SimChain::new(Arc::clone(&vault), provider);
+
+        let from = chain.consumer_channel(consumer.address(), HERMES);
+        let to = ChannelId::of_provider(provider, HERMES);
+        for bad in [
+            order(&consumer, to, 10, 0),
+            order(&operator, from, 10, 0),
+            order(&consumer, from, 10, 1),
+        ] {
+            assert!(matches!(
+                ready(chain.collect(consumer.address(), bad)),
+                Err(ChainError::Refused(_))
+            ));
+        }
+        let wrong = SettleOrder {
+            preimage: Preimage(B256::ZERO),
+            ..order(&consumer, from, 10, 0)
+        };
+        assert!(ready(chain.collect(consumer.address(), wrong)).is_err());
+
+        let half = order(&consumer, from, 400, 0);
+        assert_eq!(
+            ready(chain.collect(consumer.address(), half))
+                .unwrap()
+                .total,
+            Amount::from_units(400)
+        );
+        assert!(
+            ready(chain.collect(consumer.address(), half)).is_err(),
+            "nothing owed twice"
+        );
+        // The Hermes is short: it pays what it has, and the same promise settles the rest later.
+        let owed = order(&operator, to, 600, 0);
+        assert_eq!(
+            ready(chain.settle(owed)).unwrap().total,
+            Amount::from_units(450)
+        );
+        let rest = order(&consumer, from, 1_000, 0);
+        ready(chain.collect(consumer.address(), rest)).unwrap();
+        assert_eq!(
+            ready(chain.settle(owed)).unwrap().total,
+            Amount::from_units(600)
+        );
+        assert_eq!(
+            ready(chain.provider(provider, HERMES)).unwrap().settled,
+            Amount::from_units(600)
+        );
+
+        let mut vault = vault.lock().unwrap();
+        vault.deposit(consumer.address(), HERMES, Amount::from_units(70));
+        vault.request_exit(consumer.address(), HERMES).unwrap();
+        assert!(vault.finalize_exit(consumer.address(), HERMES).is_err());
+        vault.pass(10);
+        assert_eq!(
+            vault.finalize_exit(consumer.address(), HERMES).unwrap(),
+            Amount::from_units(70)
+        );
+        assert_eq!(
+            vault.wallet(Address::repeat_byte(9)),
+            Amount::from_units(595),
+            "less a hundredth of 450 and of 150, each rounded down"
+        );
+        assert_eq!(vault.sum(), vault.minted());
+    }
+}

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use wayfare_identity::Signer;
 use wayfare_payment::{
     AgreementId, Amount, ChainError, ChannelId, Collector, CollectorConfig, CollectorOutput,
-    Exchange, Hashlock, Invoice, IssueFailure, Patience, Preimage, SettleOrder, SettlePolicy,
-    Settler, SettlerOutput,
+    Exchange, Hashlock, Invoice, IssueFailure, Patience, Preimage, ReplyFault, SettleOrder,
+    SettlePolicy, Settler, SettlerOutput,
 };
 
 use super::invariants::Broken;
@@ -173,6 +173,8 @@ impl World {
             CollectorOutput::Settleable(material) => {
                 self.providers[index].settler.handle_material(material, now);
             }
+            // A very late answer accuses nobody.
+            CollectorOutput::WrongReply(ReplyFault::Unasked) => {}
             CollectorOutput::WrongReply(_) => self.witness.wrong_replies += 1,
             CollectorOutput::Refused { .. } => self.witness.payments_refused += 1,
             CollectorOutput::HermesRefused { agreement, why } => {
