@@ -279,7 +279,7 @@ impl Arena {
         let paid = self.up.count("paid");
         wait_for("a page through the tunnel", RECOVERY, || {
             self.must_live()?;
-            let seen = self.consumer.get("/ip", Duration::from_secs(2))?;
+            let seen = self.consumer.get("/ip", Duration::from_secs(1))?;
             let through = seen.is_some_and(|seen| seen.trim() == crate::demo::network::PROVIDER);
             Ok(through.then_some(()))
         })?;
