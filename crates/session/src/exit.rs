@@ -30,6 +30,8 @@ pub use admission::AdmissionFacts;
 
 /// The consumer hears our meter this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// Ended agreements that are remembered, so that none is used twice; 32 bytes each, twice: 4 MiB.
+const MAX_SPENT: usize = 65_536;
 /// Outputs waiting for the driver, which drains after every call: about 1 KiB each at worst.
 const MAX_OUTPUTS: usize = 65_536;
 
@@ -120,6 +122,8 @@ pub struct Exit {
     sessions: BTreeMap<PeerId, ProviderSession>,
     by_agreement: BTreeMap<AgreementId, PeerId>,
     by_token: BTreeMap<SessionToken, PeerId>,
+    spent: BTreeSet<AgreementId>,
+    spent_in_order: VecDeque<AgreementId>,
     dirty: BTreeSet<PeerId>,
     outputs: VecDeque<ExitOutput>,
     next_report: Instant,
@@ -163,6 +167,8 @@ impl Exit {
             sessions: BTreeMap::new(),
             by_agreement: BTreeMap::new(),
             by_token: BTreeMap::new(),
+            spent: BTreeSet::new(),
+            spent_in_order: VecDeque::new(),
             dirty: BTreeSet::new(),
             outputs: VecDeque::new(),
             next_report: now + REPORT_EVERY,
@@ -183,8 +189,23 @@ impl Exit {
         for id in former {
             let usage = self.collector.usage(id).unwrap_or_default();
             self.collector.close(id, &usage, now);
+            self.spend(id);
         }
         self.drain_collector(now);
+    }
+
+    /// An agreement's preimages follow from its id and total: used again, old payments would fit the new invoices, and the Hermes
+    /// would answer them with old promises.
+    fn spend(&mut self, id: AgreementId) {
+        if !self.spent.insert(id) {
+            return;
+        }
+        self.spent_in_order.push_back(id);
+        if self.spent_in_order.len() > MAX_SPENT
+            && let Some(oldest) = self.spent_in_order.pop_front()
+        {
+            self.spent.remove(&oldest);
+        }
     }
 
     /// The exit's own addresses on the tunnel device.
@@ -225,10 +246,17 @@ impl Exit {
     pub fn seal(&mut self, packet: &[u8], now: Instant, into: &mut [u8]) -> Option<Sealed> {
         let destination = IpPacket::parse(packet).ok()?.destination();
         let peer = self.pool.owner(destination)?;
-        if !self.count(peer, packet.len(), Direction::Down, now) {
+        let session = self.sessions.get_mut(&peer)?;
+        if !session.is_open() {
+            session.held += 1;
             return None;
         }
-        Some(self.endpoint.seal_to(peer, packet, now, into))
+        let sealed = self.endpoint.seal_to(peer, packet, now, into);
+        // What is dropped here never reaches the consumer's meter, so it is not for sale.
+        if matches!(sealed, Sealed::Datagram { .. } | Sealed::Queued { .. }) {
+            self.count(peer, packet.len(), Direction::Down, now);
+        }
+        Some(sealed)
     }
 
     /// A datagram to send, if any.
@@ -550,6 +578,7 @@ impl Exit {
         self.by_agreement.remove(&session.agreement.id);
         self.by_token.remove(&session.token);
         self.dirty.remove(&peer);
+        self.spend(session.agreement.id);
         if session.closing.is_none() {
             self.collector
                 .close(session.agreement.id, &session.meter.usage(now), now);
@@ -676,3 +705,6 @@ enum Direction {
     Up,
     Down,
 }
+
+#[cfg(test)]
+mod tests;

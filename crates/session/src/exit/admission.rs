@@ -13,8 +13,11 @@ use crate::{
     Hello, OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork, negotiate,
 };
 
+/// Sessions that one consumer may have opened and not paid for: each holds a slot and an address for up to two minutes, for nothing.
+const MAX_UNPAID: usize = 4;
+
 /// What the driver looked up about a consumer before it asks for admission.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct AdmissionFacts {
     /// The consumer's channel, derived here and not taken from the request.
     pub channel: ChannelId,
@@ -24,6 +27,16 @@ pub struct AdmissionFacts {
     pub leaving: bool,
     /// Chance: the session's token.
     pub token: [u8; 32],
+}
+
+impl std::fmt::Debug for AdmissionFacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdmissionFacts")
+            .field("channel", &self.channel)
+            .field("spendable", &self.spendable)
+            .field("leaving", &self.leaving)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Exit {
@@ -39,7 +52,7 @@ impl Exit {
     ) -> Result<OpenReply, Refusal> {
         let welcome = negotiate(&Hello::ours(), &request.hello)
             .map_err(|error| Refusal::new(RefusalCode::Incompatible, error.to_string()))?;
-        self.check_room()?;
+        self.check_room(&request.agreement)?;
         self.check_terms(&request.agreement, facts)?;
         request.verify()?;
         let agreement = request.agreement;
@@ -77,7 +90,7 @@ impl Exit {
         })
     }
 
-    fn check_room(&self) -> Result<(), Refusal> {
+    fn check_room(&self, agreement: &Agreement) -> Result<(), Refusal> {
         if self.draining {
             return Err(Refusal::new(
                 RefusalCode::Draining,
@@ -90,6 +103,15 @@ impl Exit {
                 self.config.max_sessions
             );
             return Err(Refusal::new(RefusalCode::Full, message));
+        }
+        let unpaid = self.sessions.values().filter(|session| {
+            session.agreement.consumer == agreement.consumer && session.paid.is_zero()
+        });
+        if unpaid.count() >= MAX_UNPAID {
+            let message = format!(
+                "{MAX_UNPAID} sessions of this consumer wait for their first payment: pay, or wait until they are given up"
+            );
+            return Err(Refusal::new(RefusalCode::Unpaid, message));
         }
         Ok(())
     }
@@ -131,11 +153,8 @@ impl Exit {
                 "the consumer's channel is not the one that follows from its identity".into(),
             );
         }
-        if self
-            .collector
-            .agreements()
-            .any(|known| known.agreement.id == agreement.id)
-        {
+        let is_known = |known: &SignedAgreement| known.agreement.id == agreement.id;
+        if self.spent.contains(&agreement.id) || self.collector.agreements().any(is_known) {
             return Err(Refusal::new(
                 RefusalCode::Replayed,
                 "this agreement was used before: make a new one",

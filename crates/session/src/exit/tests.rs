@@ -1,0 +1,149 @@
+//! Who gets in, and who does not get in again.
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant, SystemTime};
+
+use wayfare_identity::{B256, LocalSigner, SecretKey, TunnelBinding, U256};
+use wayfare_payment::{Agreement, CollectorConfig, Patience};
+
+use super::*;
+use crate::{Hello, OpenRequest};
+
+const CHANNEL: ChannelId = ChannelId(B256::repeat_byte(9));
+
+fn signer(byte: u8) -> LocalSigner {
+    LocalSigner::new(SecretKey::from_bytes([byte; 32]).unwrap())
+}
+
+fn address(byte: u8) -> Address {
+    Address::repeat_byte(byte)
+}
+
+fn price() -> Price {
+    Price {
+        per_hour: Amount::from_units(3_600_000),
+        per_gib: Amount::from_units(1 << 30),
+    }
+}
+
+fn exit(now: Instant) -> Exit {
+    let provider = signer(1);
+    let collector = Collector::new(CollectorConfig {
+        provider: provider.address(),
+        hermes: address(2),
+        chain_id: 7,
+        vault: address(3),
+        secret: B256::repeat_byte(4),
+        fee_cap_basis_points: 0,
+        own_cap: Amount::ZERO,
+        patience: Patience::default(),
+    });
+    let config = ExitConfig {
+        hermes: address(2),
+        chain_id: 7,
+        vault: address(3),
+        price: price(),
+        chunk: Amount::from_units(1_000),
+        chunk_limit: Amount::from_units(16_000),
+        pool_v4: "10.80.0.0/24".parse().unwrap(),
+        pool_v6: None,
+        mtu: 1_420,
+        max_sessions: 64,
+        tunnel: EndpointConfig::default(),
+    };
+    let secret = StaticSecret::from_bytes([5; 32]);
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    Exit::new(
+        config,
+        Arc::new(provider),
+        secret,
+        collector,
+        [6; 32],
+        wall,
+        now,
+    )
+}
+
+fn request(consumer: u8, number: u8) -> OpenRequest {
+    let consumer = signer(consumer);
+    let agreement = Agreement {
+        id: AgreementId(U256::from(number)),
+        consumer: consumer.address(),
+        provider: signer(1).address(),
+        hermes: address(2),
+        chain_id: 7,
+        vault: address(3),
+        consumer_channel: CHANNEL,
+        price: price(),
+        chunk: Amount::from_units(1_000),
+        chunk_limit: Amount::from_units(16_000),
+    };
+    let tunnel_key = StaticSecret::from_bytes([number + 100; 32]).public().0;
+    let binding =
+        TunnelBinding::sign(&consumer, &agreement.domain(), tunnel_key, agreement.id.0).unwrap();
+    OpenRequest {
+        hello: Hello::ours(),
+        agreement,
+        consumer_signature: consumer.sign_digest(agreement.digest()).unwrap(),
+        binding,
+    }
+}
+
+fn admit(exit: &mut Exit, request: &OpenRequest, now: Instant) -> Result<(), RefusalCode> {
+    let id = request.agreement.id.0.to_be_bytes();
+    let facts = AdmissionFacts {
+        channel: CHANNEL,
+        spendable: Amount::from_units(1_000_000),
+        leaving: false,
+        token: id,
+    };
+    let opened = exit.admit(request, &facts, now);
+    opened.map(|_| ()).map_err(|refusal| refusal.code)
+}
+
+#[test]
+fn an_agreement_is_used_once_also_when_its_session_is_long_over() {
+    let now = Instant::now();
+    let mut exit = exit(now);
+    let request = request(20, 1);
+    admit(&mut exit, &request, now).unwrap();
+    assert_eq!(admit(&mut exit, &request, now), Err(RefusalCode::Replayed));
+    // Silence ends the session, the collector's patience its memory of the agreement.
+    for seconds in [61, 120, 200] {
+        exit.handle_timeout(now + Duration::from_secs(seconds));
+    }
+    let later = now + Duration::from_secs(201);
+    assert_eq!(exit.session_count(), 0);
+    assert_eq!(exit.collector().agreements().count(), 0);
+    assert_eq!(
+        admit(&mut exit, &request, later),
+        Err(RefusalCode::Replayed)
+    );
+}
+
+#[test]
+fn a_consumer_that_pays_for_nothing_holds_few_sessions() {
+    let now = Instant::now();
+    let mut exit = exit(now);
+    for number in 1..=4 {
+        admit(&mut exit, &request(20, number), now).unwrap();
+    }
+    let fifth = request(20, 5);
+    assert_eq!(admit(&mut exit, &fifth, now), Err(RefusalCode::Unpaid));
+    admit(&mut exit, &request(21, 6), now).unwrap();
+    let later = now + Duration::from_secs(61);
+    exit.handle_timeout(later);
+    admit(&mut exit, &fifth, later).unwrap();
+}
+
+#[test]
+fn facts_do_not_show_the_token() {
+    let facts = AdmissionFacts {
+        channel: CHANNEL,
+        spendable: Amount::ZERO,
+        leaving: false,
+        token: [0xAB; 32],
+    };
+    let shown = format!("{facts:?}");
+    assert!(!shown.contains("171") && !shown.contains("abab"), "{shown}");
+}
