@@ -96,7 +96,6 @@ pub struct ConsumerSession {
 }
 
 /// What a session is made of.
-#[derive(Debug)]
 pub struct ConsumerSetup {
     /// Terms, signed by both.
     pub agreement: SignedAgreement,
@@ -112,6 +111,14 @@ pub struct ConsumerSetup {
     pub wall: SystemTime,
     /// Tunnel timers.
     pub tunnel: EndpointConfig,
+}
+
+impl std::fmt::Debug for ConsumerSetup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConsumerSetup")
+            .field("agreement", &self.agreement.agreement.id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ConsumerSession {
