@@ -119,8 +119,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Where promises are remembered. Losing it means paying twice at worst one chunk; two nodes must never share one identity
-    /// with two ledgers.
+    /// Where promises are remembered. A node that lost it starts from what the chain shows as collected; while the Hermes holds
+    /// more than that, it refuses new promises, and what is left is to take the deposit out. Two nodes must never share one
+    /// identity with two ledgers.
     #[must_use]
     pub fn ledger(mut self, ledger: Arc<dyn Ledger>) -> Self {
         self.ledger = Some(ledger);
@@ -232,7 +233,7 @@ impl Node {
         let identity = self.identity();
         let on_chain = self.chain.consumer(identity, self.network.hermes).await?;
         let deposit = on_chain.balance.saturating_add(on_chain.collected);
-        self.payer.deposit(deposit).await;
+        self.payer.account(&on_chain).await;
         let promised = self
             .payer
             .total()
@@ -323,7 +324,7 @@ impl Session {
     #[must_use]
     pub fn reporter(&self) -> Reporter {
         Reporter {
-            commands: self.commands.clone(),
+            commands: self.commands.downgrade(),
         }
     }
 
@@ -345,23 +346,27 @@ impl Session {
     }
 }
 
-/// Asks a session for its numbers.
+/// Asks a session for its numbers. Does not keep it alive.
 #[derive(Debug, Clone)]
 pub struct Reporter {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::WeakSender<Command>,
 }
 
 impl Reporter {
     /// The session's numbers; `None` when it is over.
     pub async fn report(&self) -> Option<SessionReport> {
         let (answer, report) = oneshot::channel();
-        self.commands.send(Command::Report(answer)).await.ok()?;
+        let commands = self.commands.upgrade()?;
+        commands.send(Command::Report(answer)).await.ok()?;
+        drop(commands);
         report.await.ok()
     }
 
     /// Pays what is owed and ends the session.
     pub async fn close(&self) {
-        let _ = self.commands.send(Command::Close).await;
+        if let Some(commands) = self.commands.upgrade() {
+            let _ = commands.send(Command::Close).await;
+        }
     }
 }
 

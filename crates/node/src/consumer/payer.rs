@@ -1,14 +1,14 @@
 //! The task that owns the consumer's payer: one channel, one writer, however many sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use wayfare_chain::VaultClient;
 use wayfare_identity::Address;
 use wayfare_payment::{
-    AgreementId, Amount, Chain, Exchange, Invoice, LedgerError, OpenRefusal, PayRefusal, Payer,
-    PayerOutput, SignedAgreement, Usage,
+    AgreementId, Amount, Chain, ConsumerAccount, Exchange, Invoice, LedgerError, OpenRefusal,
+    PayRefusal, Payer, PayerOutput, SignedAgreement, Usage,
 };
 
 use crate::persistence::Persistence;
@@ -39,7 +39,10 @@ enum Request {
         invoice: Invoice,
         usage: Usage,
     },
-    Deposit(Amount),
+    Deposit {
+        deposit: Amount,
+        collected: Amount,
+    },
     Close(AgreementId),
     Total(oneshot::Sender<Amount>),
 }
@@ -87,8 +90,13 @@ impl PayerLink {
         self.send(Request::Bill { invoice, usage }).await;
     }
 
-    pub(crate) async fn deposit(&self, amount: Amount) {
-        self.send(Request::Deposit(amount)).await;
+    /// What the chain shows: how far promises may go, and what they have reached at least.
+    pub(crate) async fn account(&self, account: &ConsumerAccount) {
+        self.send(Request::Deposit {
+            deposit: account.balance.saturating_add(account.collected),
+            collected: account.collected,
+        })
+        .await;
     }
 
     pub(crate) async fn close(&self, agreement: AgreementId) {
@@ -123,12 +131,7 @@ impl DepositReader {
         let reader = self.clone();
         tokio::spawn(async move {
             match reader.chain.consumer(reader.consumer, reader.hermes).await {
-                Ok(account) => {
-                    reader
-                        .payer
-                        .deposit(account.balance.saturating_add(account.collected))
-                        .await
-                }
+                Ok(account) => reader.payer.account(&account).await,
                 Err(error) => tracing::warn!(%error, "the deposit cannot be read"),
             }
         });
@@ -141,7 +144,17 @@ async fn run(
     mut inbox: mpsc::Receiver<Request>,
 ) -> Result<(), LedgerError> {
     let mut sessions: BTreeMap<AgreementId, mpsc::Sender<PayerAnswer>> = BTreeMap::new();
+    // Sessions do not outlive their process: agreements of an earlier run are over.
+    let former: Vec<_> = payer.agreements().map(|terms| terms.agreement.id).collect();
+    former.iter().for_each(|id| payer.close(*id));
+    let mut over: BTreeSet<AgreementId> = former.into_iter().collect();
     loop {
+        // Their records would fill the payer's table for good; the channel's total, which is the money, stays. One whose last
+        // promise is still being written has to wait for it.
+        over.retain(|id| {
+            payer.forget(*id);
+            payer.paid(*id).is_some()
+        });
         while let Some(output) = payer.poll_output() {
             let (agreement, answer) = match output {
                 PayerOutput::Persist { ticket, batch } => {
@@ -171,10 +184,14 @@ async fn run(
                     let _ = done.send(opened);
                 }
                 Some(Request::Bill { invoice, usage }) => payer.handle_invoice(invoice, &usage),
-                Some(Request::Deposit(amount)) => payer.handle_deposit(amount),
+                Some(Request::Deposit { deposit, collected }) => {
+                    payer.handle_deposit(deposit);
+                    payer.handle_collected(collected);
+                }
                 Some(Request::Close(agreement)) => {
                     sessions.remove(&agreement);
                     payer.close(agreement);
+                    over.insert(agreement);
                 }
                 Some(Request::Total(answer)) => {
                     let _ = answer.send(payer.total());
@@ -182,5 +199,115 @@ async fn run(
                 None => return Ok(()),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use wayfare_identity::{B256, LocalSigner, SecretKey, Signer, U256};
+    use wayfare_payment::{Agreement, ChannelId, Hashlock, Ledger, PayerConfig, Price, Table};
+
+    use super::*;
+    use crate::memory_ledger;
+    use crate::persistence::load;
+
+    const CHANNEL: ChannelId = ChannelId(B256::repeat_byte(9));
+
+    fn signer(byte: u8) -> LocalSigner {
+        LocalSigner::new(SecretKey::from_bytes([byte; 32]).unwrap())
+    }
+
+    fn terms(number: u64) -> SignedAgreement {
+        let units = Amount::from_units;
+        let agreement = Agreement {
+            id: AgreementId(U256::from(number)),
+            consumer: signer(1).address(),
+            provider: signer(2).address(),
+            hermes: Address::repeat_byte(3),
+            chain_id: 7,
+            vault: Address::repeat_byte(4),
+            consumer_channel: CHANNEL,
+            price: Price {
+                per_hour: units(1),
+                per_gib: units(1),
+            },
+            chunk: units(100),
+            chunk_limit: units(100),
+        };
+        SignedAgreement {
+            agreement,
+            consumer_signature: signer(1).sign_digest(agreement.digest()).unwrap(),
+            provider_signature: signer(2).sign_digest(agreement.digest()).unwrap(),
+        }
+    }
+
+    async fn start(ledger: &Arc<dyn Ledger>) -> PayerLink {
+        let config = PayerConfig {
+            hermes: Address::repeat_byte(3),
+            chain_id: 7,
+            vault: Address::repeat_byte(4),
+            channel: CHANNEL,
+        };
+        let rows = load(ledger.as_ref(), Payer::TABLES).await.unwrap();
+        let payer = Payer::restore(config, Arc::new(signer(1)), rows).unwrap();
+        let link = PayerLink::start(payer, Persistence::new(Arc::clone(ledger)));
+        let account = ConsumerAccount {
+            balance: Amount::from_units(1_000),
+            ..ConsumerAccount::default()
+        };
+        link.account(&account).await;
+        link
+    }
+
+    async fn pay(link: &PayerLink, number: u64) {
+        let mut answers = link.open(terms(number), None).await.unwrap();
+        let invoice = Invoice {
+            agreement: AgreementId(U256::from(number)),
+            total: Amount::from_units(100),
+            hashlock: Hashlock(B256::repeat_byte(number as u8)),
+        };
+        link.bill(invoice, Usage::default()).await;
+        assert!(matches!(answers.recv().await, Some(PayerAnswer::Pay(_))));
+    }
+
+    /// Writes are under way when a question is answered: a bounded number of turns lets them end.
+    async fn kept(ledger: &Arc<dyn Ledger>, link: &PayerLink) -> usize {
+        for _ in 0..100 {
+            link.total().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let rows = ledger.scan(Table::PayerAgreement, None, 100).await;
+        rows.unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn ended_sessions_leave_the_total_and_nothing_else() {
+        let ledger = memory_ledger();
+        let link = start(&ledger).await;
+        pay(&link, 1).await;
+        pay(&link, 2).await;
+        assert_eq!(kept(&ledger, &link).await, 2);
+        link.close(AgreementId(U256::from(1_u64))).await;
+        assert_eq!(kept(&ledger, &link).await, 1);
+        drop(link);
+
+        // The second session died with its process.
+        let link = start(&ledger).await;
+        assert_eq!(kept(&ledger, &link).await, 0);
+        assert_eq!(link.total().await, Some(Amount::from_units(200)));
+    }
+
+    #[tokio::test]
+    async fn what_the_chain_shows_as_collected_was_promised() {
+        let ledger = memory_ledger();
+        let link = start(&ledger).await;
+        let account = ConsumerAccount {
+            balance: Amount::from_units(10),
+            collected: Amount::from_units(500),
+            exit_at: None,
+        };
+        link.account(&account).await;
+        assert_eq!(link.total().await, Some(Amount::from_units(500)));
     }
 }
