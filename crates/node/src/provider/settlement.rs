@@ -94,8 +94,10 @@ impl Settlement {
                 self.settler.handle_chain(account.settled, now);
                 Some(account.settled)
             }
+            // Not told to the settler, which would ask again at once, and again: the chain is read every few seconds anyhow, and
+            // the settler's own patience ends too.
             Returned::Account(Err(error)) => {
-                self.settler.handle_outcome(Err(error), now);
+                tracing::warn!(%error, "the chain cannot be read; a settlement waits for it");
                 None
             }
         };
