@@ -41,6 +41,8 @@ impl PeerService for PeerDesk {
         _from: Option<SocketAddr>,
         request: OpenRequest,
     ) -> Result<OpenReply, Refusal> {
+        // Signatures first: a stranger's request asks neither the chain nor the Hermes.
+        request.verify()?;
         let facts = self.facts(request.agreement.consumer).await?;
         let (answer, opened) = oneshot::channel();
         self.command(Command::Open {
