@@ -68,7 +68,10 @@ impl Driver {
             tokio::select! {
                 received = self.receiver.recv(&mut datagrams) => match received {
                     Ok(_) => self.open_batch(&mut datagrams).await,
-                    Err(error) => tracing::warn!(%error, "the socket failed to receive"),
+                    Err(error) => {
+                        tracing::error!(%error, "the socket is broken");
+                        self.session.abort();
+                    }
                 },
                 read = self.tun.recv(&mut packet) => match read {
                     Ok(length) => self.seal_burst(length, &mut packet, &mut sealed).await,
