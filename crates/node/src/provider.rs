@@ -22,8 +22,8 @@ use wayfare_chain::{Endpoint, VaultClient, Wallet};
 use wayfare_host::{ExitRules, Held, Journal, configure_interface};
 use wayfare_identity::{Address, B256, NodeId, NodeKey, Signer, keccak256};
 use wayfare_payment::{
-    Amount, Chain, ChannelId, Collector, CollectorConfig, Ledger, LedgerError, Patience, Price,
-    SettlePolicy, Settled, Settler,
+    Amount, Chain, ChannelId, Collector, CollectorConfig, Ledger, Patience, Price, SettlePolicy,
+    Settled, Settler,
 };
 use wayfare_session::{Exit, ExitConfig, SessionStatus};
 use wayfare_transport::{
@@ -68,7 +68,6 @@ pub struct Offer {
 }
 
 /// What a provider needs.
-#[derive(Debug)]
 pub struct ProviderBuilder {
     /// The network.
     pub network: Network,
@@ -100,6 +99,19 @@ pub struct ProviderBuilder {
     pub state: PathBuf,
 }
 
+impl std::fmt::Debug for ProviderBuilder {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProviderBuilder")
+            .field("identity", &self.signer.address())
+            .field("network", &self.network)
+            .field("offer", &self.offer)
+            .field("listen", &self.listen)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A provider in numbers.
 #[derive(Debug, Clone)]
 pub struct ProviderStatus {
@@ -119,9 +131,10 @@ pub struct ProviderStatus {
 #[derive(Debug)]
 pub struct Provider {
     commands: mpsc::Sender<Command>,
-    driver: JoinHandle<Result<(), LedgerError>>,
+    driver: JoinHandle<Result<(), NodeError>>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
+    withdraw: CancellationToken,
     closed: CancellationToken,
     rules: JoinHandle<Result<(), NodeError>>,
     sessions: watch::Receiver<usize>,
@@ -170,6 +183,7 @@ impl ProviderBuilder {
         self.address_device(&exit).await?;
 
         let stop = CancellationToken::new();
+        let withdraw = stop.child_token();
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (session_count, sessions) = watch::channel(0);
         let driver = Driver {
@@ -212,7 +226,7 @@ impl ProviderBuilder {
         );
         let tasks = vec![
             tokio::spawn(peer::listen(endpoint, desk, stop.clone())),
-            tokio::spawn(announcer.run(stop.clone())),
+            tokio::spawn(announcer.run(withdraw.clone())),
             tokio::spawn(watch),
         ];
         Ok(Provider {
@@ -220,6 +234,7 @@ impl ProviderBuilder {
             driver,
             tasks,
             stop,
+            withdraw,
             closed,
             rules,
             sessions,
@@ -395,16 +410,17 @@ impl Provider {
     pub fn remote(&self) -> ProviderRemote {
         ProviderRemote {
             commands: self.commands.clone(),
+            withdraw: self.withdraw.clone(),
         }
     }
 
     /// Waits until the exit fails; never returns while it runs.
     ///
     /// # Errors
-    /// The ledger failed; everything stops.
+    /// Ledger, socket or device failed; everything stops.
     pub async fn failed(&mut self) -> Result<(), NodeError> {
         match (&mut self.driver).await {
-            Ok(result) => Ok(result?),
+            Ok(result) => result,
             Err(error) => Err(NodeError::Setting(format!(
                 "the exit's task ended: {error}"
             ))),
@@ -416,7 +432,7 @@ impl Provider {
     /// # Errors
     /// Something on this computer could not be undone; the next start tries again.
     pub async fn stop(mut self) -> Result<(), NodeError> {
-        let _ = self.commands.send(Command::Drain).await;
+        self.remote().drain().await;
         let drained = self.sessions.wait_for(|count| *count == 0);
         if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
             tracing::warn!("stopping with sessions that did not pay their last chunk in time");
@@ -432,6 +448,11 @@ impl Provider {
             }
         }
         self.driver.abort();
+        // The exit's rules fall only after its device: until then they stand between consumers and this computer's networks. A
+        // task that has finished may have been awaited before.
+        if !self.driver.is_finished() {
+            let _ = (&mut self.driver).await;
+        }
         self.closed.cancel();
         match (&mut self.rules).await {
             Ok(undone) => undone,
@@ -445,6 +466,7 @@ impl Provider {
 impl Drop for Provider {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.driver.abort();
         self.closed.cancel();
     }
 }
@@ -453,6 +475,7 @@ impl Drop for Provider {
 #[derive(Debug, Clone)]
 pub struct ProviderRemote {
     commands: mpsc::Sender<Command>,
+    withdraw: CancellationToken,
 }
 
 impl ProviderRemote {
@@ -477,8 +500,9 @@ impl ProviderRemote {
         settled.await.map_err(|_| stopped())?
     }
 
-    /// Takes the last payments and refuses new sessions.
+    /// Takes the last payments, refuses new sessions and withdraws the proposal.
     pub async fn drain(&self) {
+        self.withdraw.cancel();
         let _ = self.commands.send(Command::Drain).await;
     }
 }

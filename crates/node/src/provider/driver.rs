@@ -8,7 +8,7 @@ use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wayfare_identity::Address;
-use wayfare_payment::{Amount, HermesAccount, LedgerError};
+use wayfare_payment::{Amount, HermesAccount};
 use wayfare_session::{
     AdmissionFacts, ConsumerFrame, Exit, ExitOutput, OpenReply, OpenRequest, Opened, ProviderFrame,
     Refusal, SessionToken,
@@ -19,6 +19,7 @@ use wayfare_tunnel::{OVERHEAD, Sealed};
 use super::ProviderStatus;
 use super::hermes::{HermesAnswer, HermesLink};
 use super::settlement::{SettleAnswer, Settlement};
+use crate::NodeError;
 use crate::persistence::Persistence;
 
 /// Largest IP packet that a device hands over.
@@ -80,11 +81,11 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Runs until cancelled, or until the ledger fails.
+    /// Runs until cancelled, or until ledger, socket or device fails.
     ///
     /// # Errors
-    /// [`LedgerError`]: fail-stop; a write whose fate is unknown must not be built upon.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), LedgerError> {
+    /// The ledger's: fail-stop; a write whose fate is unknown must not be built upon. Without socket or device there is no exit.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), NodeError> {
         let mut datagrams = Batch::new();
         let mut packet = vec![0; MAX_PACKET];
         let mut sealed = vec![0; MAX_PACKET + OVERHEAD + 16];
@@ -96,14 +97,11 @@ impl Driver {
                 () = stop.cancelled() => return Ok(()),
                 received = self.receiver.recv(&mut datagrams) => match received {
                     Ok(_) => self.open_batch(&mut datagrams).await,
-                    Err(error) => tracing::warn!(%error, "the socket failed to receive"),
+                    Err(error) => return Err(broken("UDP socket", &error)),
                 },
                 read = self.tun.recv(&mut packet) => match read {
                     Ok(length) => self.seal_burst(length, &mut packet, &mut sealed).await,
-                    Err(error) => {
-                        tracing::error!(%error, "the tunnel device failed; stopping");
-                        return Ok(());
-                    }
+                    Err(error) => return Err(broken("tunnel device", &error)),
                 },
                 command = self.commands.recv() => match command {
                     Some(command) => self.handle_command(command),
@@ -252,9 +250,15 @@ impl Driver {
                         %reason, "session ended"
                     );
                 }
-                ExitOutput::Trouble { agreement, why } => {
-                    tracing::warn!(agreement = ?agreement.map(|id| id.0), %why, "a payment is in trouble");
-                }
+                // Any consumer can send bad payments, as many as it likes: that wakes nobody.
+                ExitOutput::Trouble {
+                    agreement: Some(agreement),
+                    why,
+                } => tracing::debug!(agreement = %agreement.0, %why, "a payment was not taken"),
+                ExitOutput::Trouble {
+                    agreement: None,
+                    why,
+                } => tracing::warn!(%why, "the Hermes answered wrongly"),
             }
         }
         self.sessions.send_replace(self.exit.session_count());
@@ -279,6 +283,11 @@ impl Driver {
             settled: self.settlement.settled(),
         }
     }
+}
+
+fn broken(what: &str, error: &std::io::Error) -> NodeError {
+    tracing::error!(what, %error, "the exit cannot go on");
+    NodeError::Setting(format!("the {what} failed: {error}; start again"))
 }
 
 pub(crate) async fn sleep_until(deadline: Option<Instant>) {
