@@ -11,6 +11,7 @@
 pub mod bench;
 pub mod ci;
 pub mod cli;
+pub mod commands;
 pub mod crash;
 pub mod demo;
 pub mod doctor;

@@ -2,19 +2,23 @@
 //! refuses to take the product's word for what went where: it looks with `curl`, `sha256sum` and
 //! `tcpdump`.
 
+mod eyes;
+mod meters;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use crate::lab::{Background, Lab, pause, wait_for};
+use crate::lab::{Background, Lab, wait_for};
 use crate::progress::{say, step};
 use crate::report::{Bar, Report};
 
-use super::capture::Capture;
+use eyes::Eyes;
+
 use super::coins::shown;
-use super::network::{LAN, LAN_HOST, Network, PORT, PROVIDER, SERVICES, UPLINK};
+use super::network::{Network, PROVIDER, SERVICES};
 use super::party::{Daemon, Party};
 use super::stage::{Consumer, DOWN, SOON, Stage, sha256};
 use super::{find_offer, json, web};
@@ -24,9 +28,6 @@ const TRANSFER: Duration = Duration::from_secs(128);
 
 /// A page, or a failure to get one.
 const PAGE: Duration = Duration::from_secs(20);
-
-/// A probe that must not be answered.
-const PROBE: Duration = Duration::from_secs(2);
 
 /// Between two lines of progress.
 const TELL: Duration = Duration::from_secs(2);
@@ -57,78 +58,39 @@ pub(super) fn surf(
         bail!("the demo has two consumers");
     };
     let (first, second) = (first.clone(), second.clone());
-    let mut lan = Capture::start(&stage.network.lan, LAN, "ip or ip6")?;
-    // Everything but the tunnel's own datagrams; ARP is no IP.
-    let beside = format!("(ip or ip6) and not (udp and host {PROVIDER} and port {PORT})");
-    let mut uplink = Capture::start(&first.party.at, UPLINK, &beside)?;
+    let mut eyes = Eyes::open(stage, &first)?;
     let without = seen_at(&first)?;
-    ensure!(
-        without == Network::consumer_address(0),
-        "without a tunnel it is {without}"
-    );
+    let expected = Network::consumer_address(0);
+    ensure!(without == expected, "without a tunnel it is {without}");
+    let name = first.party.name.clone();
     step(&format!(
-        "without a tunnel, the web server sees {} at {without}",
-        first.party.name
+        "without a tunnel, the web server sees {name} at {without}"
     ));
     find_offer(&first.party)?;
 
     let first = connect(first)?;
+    eyes.tunnel_is_up()?;
     let connect_ms = json::number(&first.active, "connect_ms")?;
     let note = "from the look for proposals until the tunnel is up";
-    report.number(
-        "connect_ms",
-        Some(connect_ms),
-        "ms",
-        &Bar::AtMost(3_000.0),
-        note,
-    );
-    let control = uplink.packets()?.len();
-    ensure!(
-        control > 0,
-        "the capture has not seen the packets before the tunnel"
-    );
+    let bar = Bar::AtMost(3_000.0);
+    report.number("connect_ms", Some(connect_ms), "ms", &bar, note);
     let through = seen_at(&first.consumer)?;
-    report.text(
-        "exit_ip",
-        Some(&through),
-        &Bar::Text(PROVIDER.to_owned()),
-        "as the web server sees it",
-    );
+    let bar = Bar::Text(PROVIDER.to_owned());
+    report.text("exit_ip", Some(&through), &bar, "as the web server sees it");
     step(&format!("through the tunnel, it sees {through}"));
-    let second = connect(second)?;
 
+    let second = connect(second)?;
     let page = first.consumer.get("/page", PAGE)?;
-    ensure!(
-        page.as_deref() == Some(web::PAGE),
-        "the page came as {page:?}"
-    );
-    let mut parties = [first, second];
-    let sum = transfer(lab, stage, &mut parties, mib)?;
-    let [mut first, mut second] = parties;
-    report.text(
-        "sha256",
-        Some(&sum),
-        &Bar::Text(stage.sha256.clone()),
-        "of the file that came through",
-    );
-    probe_lan(stage, &first, &mut lan, report)?;
-    let after = uplink.packets()?;
-    let beside = after.get(control..).unwrap_or_default();
-    let seen: Vec<&str> = beside.iter().take(3).map(String::as_str).collect();
-    let note = if seen.is_empty() {
-        format!("the same capture saw {control} before the tunnel was up")
-    } else {
-        seen.join("; ")
-    };
-    let count = Some(beside.len() as f64);
-    report.number(
-        "off_tunnel_packets",
-        count,
-        "packets",
-        &Bar::Exactly(0.0),
-        &note,
-    );
-    compare_meters(stage, &mut [&mut first, &mut second], report)?;
+    let whole = page.as_deref() == Some(web::PAGE);
+    ensure!(whole, "the page came as {page:?}");
+    let mut both = [first, second];
+    let sum = transfer(lab, stage, &mut both, mib)?;
+    let bar = Bar::Text(stage.sha256.clone());
+    report.text("sha256", Some(&sum), &bar, "of the file that came through");
+    let [first, second] = both;
+    eyes.probe_lan(stage, &first, report)?;
+    eyes.judge_uplink(report)?;
+    meters::compare(stage, [&first, &second], report)?;
     close(first, second, mib, report)
 }
 
@@ -230,108 +192,6 @@ fn tell_progress(got: &Path, connected: &[Connected; 2]) {
     ));
 }
 
-/// Tries to reach the provider's neighbour through the tunnel, by TCP and UDP; then shows that a
-/// packet would have been seen.
-fn probe_lan(
-    stage: &Stage,
-    connected: &Connected,
-    lan: &mut Capture,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let seconds = PROBE.as_secs().to_string();
-    let before = lan.packets()?.len();
-    for scheme in ["http", "tftp"] {
-        let url = format!("{scheme}://{LAN_HOST}/x");
-        let args = ["-sS", "--max-time", &seconds, &url];
-        let said = connected.consumer.party.at.capture("curl", &args, SOON)?;
-        ensure!(
-            !said.status.success(),
-            "the provider's neighbour answers a consumer"
-        );
-    }
-    let reached = lan.packets()?.len() - before;
-    let url = format!("http://{LAN_HOST}/x");
-    stage
-        .network
-        .provider
-        .capture("curl", &["-sS", "--max-time", &seconds, &url], SOON)?;
-    let control = wait_for("the capture to see the provider itself", SOON, || {
-        let seen = lan.packets()?.len() - before - reached;
-        Ok((seen > 0).then_some(seen))
-    })?;
-    let note = format!("TCP and UDP to {LAN_HOST}; the provider itself made {control} there");
-    report.number(
-        "lan_packets",
-        Some(reached as f64),
-        "packets",
-        &Bar::Exactly(0.0),
-        &note,
-    );
-    Ok(())
-}
-
-/// Reads both sides' meters once nothing moves any more.
-fn compare_meters(
-    stage: &Stage,
-    connected: &mut [&mut Connected; 2],
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let mut last = Vec::new();
-    // Retransmissions end within a few seconds; meters are polled apart, so they must stand still.
-    for _ in 0..30 {
-        let mut now = sides(&stage.provider)?;
-        for one in connected.iter() {
-            now.extend(sides(&one.consumer.party)?);
-        }
-        if now == last {
-            break;
-        }
-        last = now;
-        pause(Duration::from_millis(300))?;
-    }
-    let (theirs, ours) = last.split_at(connected.len().min(last.len()));
-    let mut worst: Option<f64> = None;
-    let mut notes = Vec::new();
-    for (agreement, bytes) in ours {
-        let side = theirs.iter().find(|(id, _)| id == agreement);
-        let (_, provider) = side.context("the provider does not know a consumer's session")?;
-        let ratio = *provider as f64 / *bytes as f64;
-        notes.push(format!("{provider} / {bytes}"));
-        if worst.is_none_or(|worst| (ratio - 1.0).abs() > (worst - 1.0).abs()) {
-            worst = Some(ratio);
-        }
-    }
-    let note = format!(
-        "provider's bytes / consumer's: {}; the worse of them",
-        notes.join(", ")
-    );
-    report.number(
-        "meters_agree",
-        worst,
-        "ratio",
-        &Bar::Within(0.99, 1.01),
-        &note,
-    );
-    Ok(())
-}
-
-/// Sessions as one side sees them: agreement and bytes of both directions.
-fn sides(party: &Party) -> anyhow::Result<Vec<(String, u64)>> {
-    let told = party.ask(&["sessions"])?;
-    let rows = told.as_array().context("`sessions` answers a list")?;
-    let mut sides = Vec::new();
-    for row in rows {
-        let bytes = |name: &str| {
-            row[name]
-                .as_u64()
-                .with_context(|| format!("no `{name}` in {row}"))
-        };
-        sides.push((json::text(row, "agreement")?, bytes("up")? + bytes("down")?));
-    }
-    sides.sort();
-    Ok(sides)
-}
-
 /// Ends both sessions as a person would, and judges what was paid by what was used.
 fn close(
     first: Connected,
@@ -355,7 +215,7 @@ fn close(
         ));
         let account = one.consumer.party.ask(&["account"])?;
         promised.push(json::amount(&account, "promised")?);
-        used += cost(told)?;
+        used += meters::cost(told)?;
         promises += json::number(told, "promises")?;
     }
     let total: i128 = promised.iter().sum();
@@ -381,28 +241,4 @@ fn close(
         promised: total,
         first: promised[0],
     })
-}
-
-/// What a session cost by its consumer's own meter and the price agreed upon.
-fn cost(report: &Value) -> anyhow::Result<f64> {
-    let (usage, price) = (&report["usage"], &report["agreement"]["price"]);
-    let bytes = json::number(usage, "up")? + json::number(usage, "down")?;
-    let time = &usage["time"];
-    let seconds = json::number(time, "secs")? + json::number(time, "nanos")? / 1e9;
-    let gib = json::amount(price, "per_gib")? as f64 / f64::from(1 << 30) * bytes;
-    Ok(gib + json::amount(price, "per_hour")? as f64 / 3_600.0 * seconds)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn traffic_and_time_are_both_counted() {
-        let told = serde_json::json!({
-            "usage": {"up": 1_u64 << 29, "down": 1_u64 << 29, "time": {"secs": 1_800, "nanos": 0}},
-            "agreement": {"price": {"per_gib": "100", "per_hour": "10"}},
-        });
-        assert!((cost(&told).unwrap() - 105.0).abs() < 1e-9);
-    }
 }

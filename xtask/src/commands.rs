@@ -1,0 +1,141 @@
+//! The table of subcommands. It refuses to do any work itself: every row points at a module.
+
+use crate::cli::{Command, Flag};
+use crate::{bench, ci, crash, demo, doctor, lab, test, tidy, vectors};
+
+const JSON: Flag = Flag {
+    name: "--json",
+    value: Some("FILE"),
+    help: "write the report to FILE",
+};
+
+const PROGRAMS: Flag = Flag {
+    name: "--programs",
+    value: Some("DIR"),
+    help: "use the programs in DIR instead of building them",
+};
+
+const KEEP: Flag = Flag {
+    name: "--keep",
+    value: None,
+    help: "keep the logs and state folders",
+};
+
+/// One row per subcommand, in the order in which `help` tells them.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "demo",
+        summary: "show the whole network at work, with every figure checked",
+        rest: None,
+        flags: &[
+            Flag {
+                name: "--mib",
+                value: Some("N"),
+                help: "size of the file that is fetched, in MiB (256)",
+            },
+            PROGRAMS,
+            KEEP,
+            JSON,
+        ],
+        run: demo::run,
+    },
+    Command {
+        name: "crash",
+        summary: "kill -9 the programs under traffic, again and again, and count the money",
+        rest: None,
+        flags: &[
+            Flag {
+                name: "--rounds",
+                value: Some("N"),
+                help: "how many kills (50)",
+            },
+            Flag {
+                name: "--seed",
+                value: Some("N"),
+                help: "repeat the kills of an earlier run",
+            },
+            PROGRAMS,
+            KEEP,
+            JSON,
+        ],
+        run: crash::run,
+    },
+    Command {
+        name: "test",
+        summary: "run every part of the tests, or only the PARTs named",
+        rest: Some("PART"),
+        flags: &[
+            Flag {
+                name: "--list",
+                value: None,
+                help: "name the parts and stop",
+            },
+            JSON,
+        ],
+        run: test::run,
+    },
+    Command {
+        name: "tidy",
+        summary: "hold the source to the house rules",
+        rest: None,
+        flags: &[JSON],
+        run: tidy::run,
+    },
+    Command {
+        name: "doctor",
+        summary: "say what this machine lacks for building, testing and the demo",
+        rest: None,
+        flags: &[Flag {
+            name: "--fix",
+            value: None,
+            help: "install what is missing",
+        }],
+        run: doctor::run,
+    },
+    Command {
+        name: "ci",
+        summary: "what a build machine runs: install what is missing, then test",
+        rest: None,
+        flags: &[JSON],
+        run: ci::run,
+    },
+    Command {
+        name: "vectors",
+        summary: "answer payment requests, one JSON object a line, from stdin to stdout",
+        rest: None,
+        flags: &[],
+        run: vectors::run,
+    },
+    Command {
+        name: "bench",
+        summary: "run the benchmarks, or only those whose name contains NAME",
+        rest: Some("NAME"),
+        flags: &[JSON],
+        run: bench::run,
+    },
+    Command {
+        name: "web",
+        summary: "",
+        rest: None,
+        flags: &[
+            Flag {
+                name: "--listen",
+                value: Some("ADDRESS"),
+                help: "address and port",
+            },
+            Flag {
+                name: "--file",
+                value: Some("FILE"),
+                help: "what /file answers",
+            },
+        ],
+        run: demo::web::run,
+    },
+    Command {
+        name: "lab",
+        summary: "hold two cabled namespaces until Ctrl-C, to try things by hand",
+        rest: None,
+        flags: &[],
+        run: lab::hold::run,
+    },
+];
