@@ -11,6 +11,14 @@ use crate::{Hello, OpenRequest};
 
 const CHANNEL: ChannelId = ChannelId(B256::repeat_byte(9));
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test needs some moment to begin at; what follows is arithmetic"
+)]
+fn start() -> Instant {
+    Instant::now()
+}
+
 fn signer(byte: u8) -> LocalSigner {
     LocalSigner::new(SecretKey::from_bytes([byte; 32]).unwrap())
 }
@@ -103,7 +111,7 @@ fn admit(exit: &mut Exit, request: &OpenRequest, now: Instant) -> Result<(), Ref
 
 #[test]
 fn an_agreement_is_used_once_also_when_its_session_is_long_over() {
-    let now = Instant::now();
+    let now = start();
     let mut exit = exit(now);
     let request = request(20, 1);
     admit(&mut exit, &request, now).unwrap();
@@ -123,7 +131,7 @@ fn an_agreement_is_used_once_also_when_its_session_is_long_over() {
 
 #[test]
 fn a_consumer_that_pays_for_nothing_holds_few_sessions() {
-    let now = Instant::now();
+    let now = start();
     let mut exit = exit(now);
     for number in 1..=4 {
         admit(&mut exit, &request(20, number), now).unwrap();
