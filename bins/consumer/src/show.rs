@@ -24,20 +24,14 @@ fn absent(error: DaemonError) -> Failure {
 
 /// `wayfare status`.
 pub(crate) async fn status(settings: &Settings, output: Output) -> Result<(), Failure> {
-    let status = daemon(settings)?
-        .status()
-        .await
-        .map_err(absent)?;
+    let status = daemon(settings)?.status().await.map_err(absent)?;
     output.show(&status, |status| status.summary.clone());
     Ok(())
 }
 
 /// `wayfare sessions`.
 pub(crate) async fn sessions(settings: &Settings, output: Output) -> Result<(), Failure> {
-    let sessions = daemon(settings)?
-        .sessions()
-        .await
-        .map_err(absent)?;
+    let sessions = daemon(settings)?.sessions().await.map_err(absent)?;
     output.show(&sessions, |sessions| {
         let line = |s: &wayfare_node::SessionShown| {
             format!(
@@ -52,10 +46,7 @@ pub(crate) async fn sessions(settings: &Settings, output: Output) -> Result<(), 
 
 /// `wayfare down`.
 pub(crate) async fn down(settings: &Settings, output: Output) -> Result<(), Failure> {
-    daemon(settings)?
-        .down()
-        .await
-        .map_err(absent)?;
+    daemon(settings)?.down().await.map_err(absent)?;
     output.show(&serde_json::json!({"event": "stopping"}), |_| {
         "stopping after the last payment".into()
     });

@@ -52,12 +52,10 @@ impl Choice {
     fn query(&self) -> Result<Query, Failure> {
         let mut query = Query::any();
         if let Some(country) = &self.country {
-            let parsed = country
-                .parse()
-                .map_err(|error| {
-                    Failure::new(Kind::Usage, format!("--country {country:?}: {error}"))
-                        .next("write two letters (ISO 3166), as in --country NL")
-                })?;
+            let parsed = country.parse().map_err(|error| {
+                Failure::new(Kind::Usage, format!("--country {country:?}: {error}"))
+                    .next("write two letters (ISO 3166), as in --country NL")
+            })?;
             query = Query::country(parsed);
         }
         if let Some(provider) = self.provider {
@@ -126,9 +124,9 @@ pub(crate) async fn run(up: &Up, settings: &Settings, output: Output) -> Result<
         .map_err(failure)?;
     let node = node(settings).await?;
     let stop = CancellationToken::new();
-    let signalled = stop.clone();
+    let (signalled, terminated) = (stop.clone(), wayfare_cli::terminated());
     tokio::spawn(async move {
-        wayfare_cli::terminated().await;
+        terminated.await;
         signalled.cancel();
     });
     let mut pause = FIRST_PAUSE;
@@ -147,8 +145,10 @@ pub(crate) async fn run(up: &Up, settings: &Settings, output: Output) -> Result<
         };
         first = false;
         if up.once {
-            return Err(Failure::new(Kind::Unreachable, format!("the session is lost: {ended}"))
-                .next("without --once another one is opened by itself"));
+            return Err(
+                Failure::new(Kind::Unreachable, format!("the session is lost: {ended}"))
+                    .next("without --once another one is opened by itself"),
+            );
         }
         event(
             output,

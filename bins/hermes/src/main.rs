@@ -107,7 +107,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Backup { to } => ledger::backup(&to, &settings, output)?,
         Command::Restore { from } => ledger::restore(&from, &settings, output)?,
         Command::Identity(command) => wayfare_cli::run_identity(command, &settings, output)?,
-        Command::Config { command: ConfigCommand::Show { origin } } => {
+        Command::Config {
+            command: ConfigCommand::Show { origin },
+        } => {
             wayfare_cli::show_settings(&settings, origin, output);
         }
         Command::Generate { what } => wayfare_cli::generate(what, Arguments::command())?,

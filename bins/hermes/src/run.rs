@@ -28,7 +28,10 @@ pub(crate) async fn init(init: &Init, settings: &Settings, output: Output) -> Re
     let owner = operator(settings)?;
     let address = owner.address();
     let fee = settings.need("fee_basis_points")?;
-    let id = site(settings)?.register(owner, address, fee, init.collateral).await.map_err(failure)?;
+    let id = site(settings)?
+        .register(owner, address, fee, init.collateral)
+        .await
+        .map_err(failure)?;
     output.show(&json!({"hermes": id, "operator": address}), |_| {
         format!("registered as {id}\nset it from now on: --set hermes={id}, or WAYFARE_HERMES={id}")
     });
@@ -39,11 +42,21 @@ async fn listener(settings: &Settings, key: &'static str) -> Result<TcpListener,
     let address: SocketAddr = settings.need(key)?;
     TcpListener::bind(address).await.map_err(|error| {
         let (kind, next) = match error.kind() {
-            ErrorKind::AddrInUse => (Kind::Busy, "stop what uses the port, or choose another with"),
-            ErrorKind::PermissionDenied => (Kind::Privilege, "run it as root, or choose a port above 1023 with"),
-            _ => (Kind::Usage, "choose an address of this computer, or 0.0.0.0, with"),
+            ErrorKind::AddrInUse => (
+                Kind::Busy,
+                "stop what uses the port, or choose another with",
+            ),
+            ErrorKind::PermissionDenied => (
+                Kind::Privilege,
+                "run it as root, or choose a port above 1023 with",
+            ),
+            _ => (
+                Kind::Usage,
+                "choose an address of this computer, or 0.0.0.0, with",
+            ),
         };
-        Failure::new(kind, format!("cannot listen on {address}: {error}")).next(format!("{next} --set {key}=…"))
+        Failure::new(kind, format!("cannot listen on {address}: {error}"))
+            .next(format!("{next} --set {key}=…"))
     })
 }
 
@@ -53,11 +66,17 @@ pub(crate) async fn hermes(settings: &Settings, output: Output) -> Result<(), Fa
     let operator = operator(settings)?;
     let listener = listener(settings, "listen").await?;
     let ports = site(settings)?.open(operator).await.map_err(failure)?;
-    let hermes = Arc::new(Hermes::start(config, ports, listener).await.map_err(failure)?);
+    let hermes = Arc::new(
+        Hermes::start(config, ports, listener)
+            .await
+            .map_err(failure)?,
+    );
     let address = hermes.address();
-    output.show(&json!({"event": "running", "hermes": config.issuer.hermes, "listen": address}), |_| {
-        format!("Hermes {} listens on {address}", config.issuer.hermes)
-    });
+    let terminated = wayfare_cli::terminated();
+    output.show(
+        &json!({"event": "running", "hermes": config.issuer.hermes, "listen": address}),
+        |_| format!("Hermes {} listens on {address}", config.issuer.hermes),
+    );
     let admin = Admin::new(Arc::clone(&hermes), unix_ms());
     let asked = admin.stop_token();
     let served = CancellationToken::new();
@@ -69,7 +88,7 @@ pub(crate) async fn hermes(settings: &Settings, output: Output) -> Result<(), Fa
     });
     let own_end = hermes.ended();
     tokio::select! {
-        () = wayfare_cli::terminated() => {}
+        () = terminated => {}
         () = asked.cancelled() => {}
         () = own_end.cancelled() => {}
     }
@@ -77,11 +96,19 @@ pub(crate) async fn hermes(settings: &Settings, output: Output) -> Result<(), Fa
     // A panic in it has been logged, and took nothing with it.
     let _ = serving.await;
     let Ok(hermes) = Arc::try_unwrap(hermes) else {
-        return Err(Failure::new(Kind::Other, "the Hermes is still in use while stopping"));
+        return Err(
+            Failure::new(Kind::Other, "the Hermes is still in use while stopping")
+                .next("start it again: what was promised is durable"),
+        );
     };
     let stopped = hermes.shutdown().await;
-    stopped.map_err(|error| Failure::new(Kind::Storage, error).next("`wayfare-hermes check` proves what the ledger holds"))?;
-    output.show(&json!({"event": "stopped"}), |_| "stopped; every promise is durable".into());
+    stopped.map_err(|error| {
+        Failure::new(Kind::Storage, error)
+            .next("`wayfare-hermes check` proves what the ledger holds")
+    })?;
+    output.show(&json!({"event": "stopped"}), |_| {
+        "stopped; every promise is durable".into()
+    });
     Ok(())
 }
 
@@ -91,9 +118,15 @@ pub(crate) async fn index(settings: &Settings, output: Output) -> Result<(), Fai
     let clock: wayfare_hermes::UnixClock = Arc::new(|| unix_ms() / 1_000);
     let index = Index::start(listener, Limits::default(), chance()?, clock).map_err(failure)?;
     let address = index.address();
-    output.show(&json!({"event": "running", "listen": address}), |_| format!("the index listens on {address}"));
-    wayfare_cli::terminated().await;
-    index.shutdown().await.map_err(|error| Failure::new(Kind::Other, error))?;
+    let terminated = wayfare_cli::terminated();
+    output.show(&json!({"event": "running", "listen": address}), |_| {
+        format!("the index listens on {address}")
+    });
+    terminated.await;
+    index
+        .shutdown()
+        .await
+        .map_err(|error| Failure::new(Kind::Other, error))?;
     output.show(&json!({"event": "stopped"}), |_| "stopped".into());
     Ok(())
 }
@@ -104,17 +137,28 @@ pub(crate) async fn status(settings: &Settings, output: Output) -> Result<(), Fa
     let shown = json!({
         "hermes": status.hermes, "process": status.process, "draining": status.draining, "promised": status.promised,
     });
-    output.show(&shown, |_| format!("Hermes {}: {} promised", status.hermes, status.promised));
+    output.show(&shown, |_| {
+        format!("Hermes {}: {} promised", status.hermes, status.promised)
+    });
     Ok(())
 }
 
 /// `wayfare-hermes collect`.
 pub(crate) async fn collect(settings: &Settings, output: Output) -> Result<(), Failure> {
     let collected = ask_collect(&socket(settings)?).await.map_err(absent)?;
-    let rows: Vec<_> = collected.iter().map(|(consumer, total)| json!({"consumer": consumer, "total": total})).collect();
-    output.show(&json!({ "collected": rows }), |_| match collected.as_slice() {
-        [] => "no consumer owes anything".into(),
-        all => all.iter().map(|(who, total)| format!("{who}: {total} in all")).collect::<Vec<_>>().join("\n"),
+    let rows: Vec<_> = collected
+        .iter()
+        .map(|(consumer, total)| json!({"consumer": consumer, "total": total}))
+        .collect();
+    output.show(&json!({ "collected": rows }), |_| {
+        match collected.as_slice() {
+            [] => "no consumer owes anything".into(),
+            all => all
+                .iter()
+                .map(|(who, total)| format!("{who}: {total} in all"))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        }
     });
     Ok(())
 }
@@ -122,21 +166,32 @@ pub(crate) async fn collect(settings: &Settings, output: Output) -> Result<(), F
 /// `wayfare-hermes drain`.
 pub(crate) async fn drain(settings: &Settings, output: Output) -> Result<(), Failure> {
     ask_drain(&socket(settings)?).await.map_err(absent)?;
-    output.show(&json!({"draining": true}), |_| "new sessions are sent elsewhere".into());
+    output.show(&json!({"draining": true}), |_| {
+        "new sessions are sent elsewhere".into()
+    });
     Ok(())
 }
 
 fn absent(error: ApiError) -> Failure {
     match error.refusal() {
-        Some(refusal) => Failure::new(Kind::Refused, &refusal.message).next("`wayfare-hermes status` tells how it stands"),
-        None => Failure::new(Kind::Unreachable, format!("no Hermes is running here: {error}"))
-            .next("start it with `wayfare-hermes run`; if it runs, give its --set state_dir=…"),
+        Some(refusal) => Failure::new(Kind::Refused, &refusal.message)
+            .next("`wayfare-hermes status` tells how it stands"),
+        None => Failure::new(
+            Kind::Unreachable,
+            format!("no Hermes is running here: {error}"),
+        )
+        .next("start it with `wayfare-hermes run`; if it runs, give its --set state_dir=…"),
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the wall clock of a daemon, read at its very edge")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the wall clock of a daemon, read at its very edge"
+)]
 fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -10,19 +10,71 @@ use wayfare_payment::{ChainError, IssuerConfig, LedgerError};
 
 /// Every key that `wayfare-hermes` knows. Amounts are in smallest units of a token with 18 decimals.
 pub(crate) const TABLE: &[Setting] = &[
-    Setting { key: "state_dir", preset: Some("/var/lib/wayfare/hermes"), help: "directory of keys, ledger, socket" },
-    Setting { key: "passphrase_file", preset: None, help: "file whose first line is the keystore's passphrase" },
-    Setting { key: "identity", preset: None, help: "address of owner and operator, where there are several" },
-    Setting { key: "dev_keys", preset: Some("false"), help: "cheap passphrase hashing, for throw-away keys only" },
-    Setting { key: "rpc", preset: Some("http://127.0.0.1:8545"), help: "JSON-RPC server of the chain" },
-    Setting { key: "chain_id", preset: Some("31337"), help: "EIP-155 id of the chain" },
-    Setting { key: "vault", preset: None, help: "address of the vault contract" },
-    Setting { key: "hermes", preset: None, help: "id of this Hermes, as `init` printed it" },
-    Setting { key: "listen", preset: Some("0.0.0.0:7400"), help: "address of the public service" },
-    Setting { key: "index_listen", preset: Some("0.0.0.0:7401"), help: "address of the proposal index" },
-    Setting { key: "fee_basis_points", preset: Some("0"), help: "share of each settlement in 1/10,000, fixed for ever by `init`" },
-    Setting { key: "collect_threshold", preset: Some("1000000000000000000"), help: "collect from a consumer when it owes this much (1 token)" },
-    Setting { key: "locked_cap", preset: Some("1000000000000000000"), help: "most that one consumer may have locked (1 token)" },
+    Setting {
+        key: "state_dir",
+        preset: Some("/var/lib/wayfare/hermes"),
+        help: "directory of keys, ledger, socket",
+    },
+    Setting {
+        key: "passphrase_file",
+        preset: None,
+        help: "file whose first line is the keystore's passphrase",
+    },
+    Setting {
+        key: "identity",
+        preset: None,
+        help: "address of owner and operator, where there are several",
+    },
+    Setting {
+        key: "dev_keys",
+        preset: Some("false"),
+        help: "cheap passphrase hashing, for throw-away keys only",
+    },
+    Setting {
+        key: "rpc",
+        preset: Some("http://127.0.0.1:8545"),
+        help: "JSON-RPC server of the chain",
+    },
+    Setting {
+        key: "chain_id",
+        preset: Some("31337"),
+        help: "EIP-155 id of the chain",
+    },
+    Setting {
+        key: "vault",
+        preset: None,
+        help: "address of the vault contract",
+    },
+    Setting {
+        key: "hermes",
+        preset: None,
+        help: "id of this Hermes, as `init` printed it",
+    },
+    Setting {
+        key: "listen",
+        preset: Some("0.0.0.0:7400"),
+        help: "address of the public service",
+    },
+    Setting {
+        key: "index_listen",
+        preset: Some("0.0.0.0:7401"),
+        help: "address of the proposal index",
+    },
+    Setting {
+        key: "fee_basis_points",
+        preset: Some("0"),
+        help: "share of each settlement in 1/10,000, fixed for ever by `init`",
+    },
+    Setting {
+        key: "collect_threshold",
+        preset: Some("1000000000000000000"),
+        help: "collect from a consumer when it owes this much (1 token)",
+    },
+    Setting {
+        key: "locked_cap",
+        preset: Some("1000000000000000000"),
+        help: "most that one consumer may have locked (1 token)",
+    },
 ];
 
 /// The configured Hermes.
@@ -74,18 +126,26 @@ pub(crate) fn failure(error: StartError) -> Failure {
 fn next_step(error: &StartError) -> String {
     match error {
         StartError::Ledger(error) => after_ledger(error).into(),
-        StartError::Record(_) => "`wayfare-hermes check` tells what is wrong; it may be another Hermes' ledger".into(),
+        StartError::Record(_) => {
+            "`wayfare-hermes check` tells what is wrong; it may be another Hermes' ledger".into()
+        }
         StartError::Chain(error) => match error {
             ChainError::Unreachable(_) => "set `rpc` to a JSON-RPC server that runs".into(),
             ChainError::WrongChain { .. } => "set `rpc` and `chain_id` to the same chain".into(),
             ChainError::NoContract(_) => "set `vault` to the vault's address on that chain".into(),
             ChainError::UnknownHermes(_) => "register it with `wayfare-hermes init`".into(),
-            ChainError::NoGas { account } => format!("send native coin to {account}, then do the same again"),
-            ChainError::Refused(_) => "nothing was moved; mend the reason, then do the same again".into(),
+            ChainError::NoGas { account } => {
+                format!("send native coin to {account}, then do the same again")
+            }
+            ChainError::Refused(_) => {
+                "nothing was moved; mend the reason, then do the same again".into()
+            }
             ChainError::Pending(_) => "look again later: it may still be mined".into(),
         },
         StartError::WrongOperator { registered, .. } => format!("set `identity` to {registered}"),
-        StartError::Listener(_) => "set `listen` to an address of this computer and a free port".into(),
+        StartError::Listener(_) => {
+            "set `listen` to an address of this computer and a free port".into()
+        }
     }
 }
 
@@ -93,9 +153,11 @@ fn next_step(error: &StartError) -> String {
 pub(crate) fn after_ledger(error: &LedgerError) -> &'static str {
     match error {
         LedgerError::Busy(_) => "stop the other process, or give this one its own `state_dir`",
-        LedgerError::Corrupt(_) => "keep the directory, move it away, then `wayfare-hermes restore` the newest backup",
+        LedgerError::Corrupt(_) => {
+            "keep the directory, move it away, then `wayfare-hermes restore` the newest backup"
+        }
         LedgerError::Newer { .. } => "nothing was changed: start the release that wrote it",
-        LedgerError::Failed(_) => "check the disk's room, and the permissions of the directory",
+        LedgerError::Failed(_) => "check the disk's room and the permissions of `state_dir`",
         LedgerError::Conflict { .. } => "start again: the ledger is read afresh",
     }
 }

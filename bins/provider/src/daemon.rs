@@ -23,6 +23,7 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
     let running = json!({
         "event": "running", "identity": identity, "listen": provider.local_addr(), "node": provider.node().to_string(),
     });
+    let terminated = wayfare_cli::terminated();
     output.show(&running, |_| {
         format!("serving consumers on UDP {}", provider.local_addr())
     });
@@ -37,7 +38,7 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
         }
     });
     let failed = tokio::select! {
-        () = wayfare_cli::terminated() => None,
+        () = terminated => None,
         () = asked.cancelled() => None,
         result = provider.failed() => Some(result),
     };

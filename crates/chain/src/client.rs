@@ -47,7 +47,12 @@ impl VaultClient {
     pub async fn check(&self) -> Result<(), ChainError> {
         self.wallet.check().await?;
         self.wallet.check_contract(self.vault).await?;
-        self.token().await.map(|_| ())
+        match self.token().await {
+            Ok(_) => Ok(()),
+            // Every vault answers this; another contract reverts.
+            Err(ChainError::Refused(_)) => Err(ChainError::NoContract(self.vault)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The contract.

@@ -26,7 +26,7 @@ pub(crate) enum Fault {
 impl From<RpcError<TransportErrorKind>> for Fault {
     fn from(error: RpcError<TransportErrorKind>) -> Self {
         let Some(payload) = error.as_error_resp() else {
-            return Self::Other(ChainError::Unreachable(error.to_string()));
+            return Self::Other(ChainError::Unreachable(told(&error.to_string())));
         };
         if let Some(data) = payload.as_revert_data() {
             return Self::Reverted(data);
@@ -45,7 +45,8 @@ impl From<RpcError<TransportErrorKind>> for Fault {
             Self::Reverted(Bytes::new())
         } else {
             Self::Other(ChainError::Unreachable(format!(
-                "the server answered: {payload}"
+                "the server answered: {}",
+                told(&payload.to_string())
             )))
         }
     }
@@ -65,6 +66,21 @@ impl Fault {
             Self::NoGas => ChainError::NoGas { account: sender },
             Self::Other(error) => error,
         }
+    }
+}
+
+/// A server's words for people: on one line, no longer than one reads, without the terminal's control characters.
+fn told(text: &str) -> String {
+    /// Enough for an address and a cause.
+    const MOST: usize = 300;
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let line = words
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }
 
@@ -188,6 +204,16 @@ mod tests {
 
     use super::*;
     use crate::bindings::{Token, Vault};
+
+    #[test]
+    fn a_servers_words_fill_one_line_and_no_more() {
+        assert_eq!(
+            told("not\n JSON:\t\u{1b}[31mrubbish\u{7}"),
+            "not JSON: [31mrubbish"
+        );
+        let long = told(&"é".repeat(5_000));
+        assert_eq!(long.chars().count(), 301);
+    }
 
     #[test]
     fn reverts_are_told_with_their_figures() {

@@ -135,6 +135,13 @@ pub fn run_identity(
             );
         }
         IdentityCommand::Export { file, identity } => {
+            if file.exists() {
+                return Err(Failure::new(
+                    Kind::Busy,
+                    format!("{} is already there", file.display()),
+                )
+                .next("choose another name; nothing was written"));
+            }
             let passphrase = passphrase(settings)?;
             let key = open_identity(&directory, identity, &passphrase)?;
             let salt = KeystoreSalt {
@@ -144,13 +151,6 @@ pub fn run_identity(
             };
             let text = seal_keystore(&key, &passphrase, Kdf::Standard, &salt)
                 .or_fail(Kind::Storage, "choose another passphrase")?;
-            if file.exists() {
-                return Err(Failure::new(
-                    Kind::Busy,
-                    format!("{} is already there", file.display()),
-                )
-                .next("choose another name; nothing was written"));
-            }
             write_secret(&file, text.as_bytes())?;
             output.show(
                 &Shown {

@@ -1,6 +1,6 @@
 //! Keys on disk: identities as keystore files, one directory of them, read and written with the owner's permissions only.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,10 @@ pub fn read_passphrase(
         None => match environment("WAYFARE_PASSPHRASE") {
             Some(passphrase) => passphrase,
             None => {
-                let _ = write!(std::io::stderr(), "Passphrase of the keystore: ");
+                // Programs that give it on standard input read no prompts.
+                if std::io::stdin().is_terminal() {
+                    let _ = write!(std::io::stderr(), "Passphrase of the keystore: ");
+                }
                 let mut line = String::new();
                 std::io::stdin()
                     .lock()

@@ -145,27 +145,31 @@ fn start_logs(common: &Common) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Resolves at the first SIGINT or SIGTERM. A second one kills at once.
-pub async fn terminated() {
+/// Resolves at the first SIGINT or SIGTERM from this call on; a second one kills at once. To be called before a daemon says that it
+/// runs: whoever has read that may ask it to stop.
+pub fn terminated() -> impl Future<Output = ()> + Send + 'static {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
+    let signals = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    tokio::spawn(async move {
+    );
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+            return std::future::pending().await;
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        eprintln!("stopped at once, as asked twice");
-        std::process::exit(130);
-    });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            eprintln!("stopped at once, as asked twice");
+            std::process::exit(130);
+        });
+    }
 }
 
 /// The one look into the environment that settings and passphrases share.

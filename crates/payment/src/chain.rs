@@ -77,8 +77,8 @@ pub enum ChainError {
         /// As served.
         found: u64,
     },
-    /// There is no vault at the configured address.
-    #[error("there is no contract at {0}: check the vault's address and the chain")]
+    /// There is no vault (or token) at the configured address.
+    #[error("there is no vault at {0}: check the vault's address and the chain")]
     NoContract(Address),
     /// Not registered.
     #[error("{0} is not a registered Hermes")]
