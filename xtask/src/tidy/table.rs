@@ -42,6 +42,9 @@ const ROOMS_AND_DOORS: &[&str] = &[
     "api",
 ];
 
+/// The binaries' tests run the real programs against a chain, a Hermes and an index of their own.
+const BINARIES_TESTS: &[&str] = &["sim", "api", "chain", "discovery", "hermes"];
+
 /// The layer table, from the bottom up.
 pub(super) const LAYERS: &[Row] = &[
     // L0 to L2: rooms that think
@@ -79,17 +82,17 @@ pub(super) const LAYERS: &[Row] = &[
     row(
         "consumer-cli",
         &["cli", "node", "control", "identity", "payment"],
-        &["sim"],
+        BINARIES_TESTS,
     ),
     row(
         "provider-cli",
         &["cli", "node", "control", "identity", "payment"],
-        &["sim"],
+        BINARIES_TESTS,
     ),
     row(
         "hermes-cli",
         &["cli", "hermes", "identity", "payment"],
-        &["sim"],
+        BINARIES_TESTS,
     ),
     // beside the house
     row("sim", THINKING, &[]),
