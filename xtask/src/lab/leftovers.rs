@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Namespace, sweep};
+use super::{MARK, Namespace, sweep};
 use crate::need;
 use crate::process::{SHORT, command, output};
 
@@ -208,8 +208,9 @@ fn interfaces(listed: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Running programs of the product, wherever they run. Named by their executable: any process may
-/// call itself anything.
+/// Running programs of the product that no lab has marked as its own: a lab's are found by their
+/// mark, and another lab's are not ours to judge. Named by their executable: any process may call
+/// itself anything.
 fn programs() -> BTreeSet<String> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let named = entries.filter_map(|entry| {
@@ -217,7 +218,10 @@ fn programs() -> BTreeSet<String> {
         let program = std::fs::read_link(entry.path().join("exe")).ok()?;
         let name = program.file_name()?.to_string_lossy().into_owned();
         let name = name.trim_end_matches(" (deleted)");
-        PROGRAMS.contains(&name).then(|| format!("{name} ({pid})"))
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        let marked = variables.any(|one| one.starts_with(format!("{MARK}=").as_bytes()));
+        (PROGRAMS.contains(&name) && !marked).then(|| format!("{name} ({pid})"))
     });
     named.collect()
 }
