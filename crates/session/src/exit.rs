@@ -4,6 +4,7 @@
 //! chunk. Packets are counted where they pass, by this side's meter alone.
 
 mod admission;
+mod credit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 use ipnet::{Ipv4Net, Ipv6Net};
 use wayfare_identity::{Address, Signer};
 use wayfare_payment::{
-    AgreementId, Amount, Batch, ChannelId, Collector, CollectorOutput, Gate, Hashlock,
-    HermesAccount, IssueFailure, IssueReply, IssueRequest, Preimage, Price, SettleMaterial, Ticket,
+    AgreementId, Amount, Batch, ChannelId, Collector, CollectorOutput, Hashlock, HermesAccount,
+    IssueFailure, IssueReply, IssueRequest, Preimage, Price, SettleMaterial, Ticket,
 };
 use wayfare_tunnel::{
     Endpoint, EndpointConfig, Event, IpPacket, PeerId, Received, Sealed, StaticSecret, Transmit,
@@ -27,6 +28,7 @@ use crate::{
 };
 
 pub use admission::AdmissionFacts;
+use credit::Direction;
 
 /// The consumer hears our meter this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -224,16 +226,16 @@ impl Exit {
         let received = self.endpoint.handle_datagram(from, datagram, now);
         let outcome = match received {
             Received::Packet { peer, packet } => {
-                if self.count(peer, packet.len(), Direction::Up, now) {
+                self.heard(peer, now);
+                if self.may_pass(peer, now) {
+                    self.count(peer, packet.len(), Direction::Up);
                     Opened::Packet(packet)
                 } else {
                     Opened::GateClosed
                 }
             }
             Received::Keepalive { peer } | Received::Handshake { peer } => {
-                if let Some(session) = self.sessions.get_mut(&peer) {
-                    session.heard_at = now;
-                }
+                self.heard(peer, now);
                 Opened::Nothing
             }
             Received::Dropped(_) => Opened::Nothing,
@@ -246,15 +248,13 @@ impl Exit {
     pub fn seal(&mut self, packet: &[u8], now: Instant, into: &mut [u8]) -> Option<Sealed> {
         let destination = IpPacket::parse(packet).ok()?.destination();
         let peer = self.pool.owner(destination)?;
-        let session = self.sessions.get_mut(&peer)?;
-        if !session.is_open() {
-            session.held += 1;
+        if !self.may_pass(peer, now) {
             return None;
         }
         let sealed = self.endpoint.seal_to(peer, packet, now, into);
         // What is dropped here never reaches the consumer's meter, so it is not for sale.
         if matches!(sealed, Sealed::Datagram { .. } | Sealed::Queued { .. }) {
-            self.count(peer, packet.len(), Direction::Down, now);
+            self.count(peer, packet.len(), Direction::Down);
         }
         Some(sealed)
     }
@@ -302,7 +302,10 @@ impl Exit {
                 // What was asked for while nobody listened (the first chunk, or whatever the broken stream lost) is asked again.
                 self.collector.invoice_now(id, &usage, now);
             }
-            ConsumerFrame::Payment(exchange) => self.collector.handle_exchange(exchange, now),
+            ConsumerFrame::Payment(exchange) => {
+                self.collector.handle_exchange(exchange, now);
+                self.ask_for_the_rest(peer, now);
+            }
             ConsumerFrame::Usage(usage) => session.claimed = usage,
             ConsumerFrame::KeepAlive => {}
             ConsumerFrame::Close => self.start_closing(peer, None, now),
@@ -393,6 +396,7 @@ impl Exit {
             self.next_report = now + REPORT_EVERY;
             self.report(now);
         }
+        self.tell_time(now);
         let ended: Vec<_> = self
             .sessions
             .iter()
@@ -428,7 +432,16 @@ impl Exit {
                 why: Why::Silence,
             })
             .min_by_key(|deadline| deadline.at);
-        [tunnel, payment, report, silence]
+        let time = self
+            .sessions
+            .values()
+            .filter_map(|session| session.tell_at)
+            .min()
+            .map(|at| Deadline {
+                at,
+                why: Why::Payment,
+            });
+        [tunnel, payment, report, silence, time]
             .into_iter()
             .flatten()
             .min_by_key(|deadline| deadline.at)
@@ -439,66 +452,10 @@ impl Exit {
         self.outputs.pop_front()
     }
 
-    /// Counts a packet that may pass. `false`: the gate is closed, nothing is counted.
-    fn count(&mut self, peer: PeerId, bytes: usize, direction: Direction, now: Instant) -> bool {
-        let Some(session) = self.sessions.get_mut(&peer) else {
-            return false;
-        };
-        if direction == Direction::Up {
+    /// A sign of life.
+    fn heard(&mut self, peer: PeerId, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(&peer) {
             session.heard_at = now;
-        }
-        if !session.is_open() {
-            session.held += 1;
-            return false;
-        }
-        match direction {
-            Direction::Up => session.meter.count_up(bytes),
-            Direction::Down => session.meter.count_down(bytes),
-        }
-        if !session.dirty {
-            session.dirty = true;
-            self.dirty.insert(peer);
-        }
-        let usage = session.meter.usage(now);
-        if let Gate::Closed(why) = self.collector.gate(session.agreement.id, &usage) {
-            // This packet still passes: the bound is one chunk plus one packet.
-            let token = session.token;
-            let gate = GateState::Closed(why.to_string());
-            if session.set_gate(gate.clone(), now) {
-                self.push(ExitOutput::Frame {
-                    token,
-                    frame: ProviderFrame::Gate(gate),
-                });
-            }
-        }
-        true
-    }
-
-    fn update_payments(&mut self, peer: PeerId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&peer) else {
-            return;
-        };
-        session.dirty = false;
-        let usage = session.meter.usage(now);
-        self.collector
-            .handle_usage(session.agreement.id, &usage, now);
-    }
-
-    fn update_gate(&mut self, peer: PeerId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&peer) else {
-            return;
-        };
-        let usage = session.meter.usage(now);
-        let gate = match self.collector.gate(session.agreement.id, &usage) {
-            Gate::Open => GateState::Open,
-            Gate::Closed(why) => GateState::Closed(why.to_string()),
-        };
-        let token = session.token;
-        if session.set_gate(gate.clone(), now) {
-            self.push(ExitOutput::Frame {
-                token,
-                frame: ProviderFrame::Gate(gate),
-            });
         }
     }
 
@@ -528,6 +485,7 @@ impl Exit {
             code,
         });
         session.set_gate(GateState::Closed("the session is closing".into()), now);
+        session.meter.stop(now);
         let usage = session.meter.usage(now);
         self.collector.close(session.agreement.id, &usage, now);
     }
@@ -602,6 +560,7 @@ impl Exit {
             {
                 session.meter.start(now);
                 session.heard_at = now;
+                session.tell_at = session.next_telling(now);
             }
         }
     }
@@ -677,12 +636,11 @@ impl Exit {
                 frame: ProviderFrame::Paid(total),
             });
         }
-        if self
-            .sessions
-            .get(&peer)
-            .is_some_and(|session| session.closing.is_none())
-        {
+        let is_open = |session: &ProviderSession| session.closing.is_none();
+        if self.sessions.get(&peer).is_some_and(is_open) {
             self.update_gate(peer, now);
+        } else {
+            self.ask_for_the_rest(peer, now);
         }
     }
 
@@ -698,12 +656,6 @@ impl Exit {
             self.dropped_outputs += 1;
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Up,
-    Down,
 }
 
 #[cfg(test)]

@@ -10,12 +10,18 @@ pub(crate) struct Meter {
     up: u64,
     down: u64,
     started: Option<Instant>,
+    stopped: Option<Instant>,
 }
 
 impl Meter {
     /// The clock starts with the first handshake and never restarts.
     pub(crate) fn start(&mut self, now: Instant) {
         self.started.get_or_insert(now);
+    }
+
+    /// The clock stops where the session is closed: what comes after is nobody's use.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.stopped.get_or_insert(now);
     }
 
     pub(crate) fn is_started(&self) -> bool {
@@ -32,7 +38,7 @@ impl Meter {
 
     pub(crate) fn usage(&self, now: Instant) -> Usage {
         let time = self.started.map_or_else(Default::default, |start| {
-            now.saturating_duration_since(start)
+            self.stopped.unwrap_or(now).saturating_duration_since(start)
         });
         Usage {
             up: self.up,

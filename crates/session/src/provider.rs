@@ -15,6 +15,13 @@ pub(crate) const IDLE: Duration = Duration::from_secs(60);
 /// How long a closing session waits for its last payment.
 pub(crate) const CLOSING: Duration = Duration::from_secs(5);
 
+/// Between two looks at the time that was used, at the least: ten a second for each session, whatever its chunk.
+const TELL_LEAST: Duration = Duration::from_millis(100);
+/// Between two looks, at the most: the reports come as often.
+const TELL_MOST: Duration = Duration::from_secs(5);
+/// The share of the credit that time may use before it is looked at: a quarter, which is when the collector asks for it.
+const TELL_SHARE: u128 = 4;
+
 /// One consumer of an exit. A few hundred bytes; the tunnel's state is apart.
 #[derive(Debug)]
 pub struct ProviderSession {
@@ -30,6 +37,8 @@ pub struct ProviderSession {
     pub(crate) claimed: Usage,
     /// Bytes since the payments were last told.
     pub(crate) dirty: bool,
+    /// When the payments are told of the time that has passed; `None` while that can wait for the next report.
+    pub(crate) tell_at: Option<Instant>,
     /// Packets held back by the gate.
     pub(crate) held: u64,
 }
@@ -75,8 +84,27 @@ impl ProviderSession {
             paid: Amount::ZERO,
             claimed: Usage::default(),
             dirty: false,
+            tell_at: None,
             held: 0,
         }
+    }
+
+    /// When time alone will have used the share of the credit that is worth an invoice.
+    pub(crate) fn next_telling(&self, now: Instant) -> Option<Instant> {
+        const HOUR_MILLIS: u128 = 3_600_000;
+        if !self.meter.is_started() || self.closing.is_some() {
+            return None;
+        }
+        let agreement = &self.agreement;
+        let share = agreement
+            .allowance(self.paid)
+            .mul_div_down(HOUR_MILLIS, TELL_SHARE);
+        let millis = share
+            .units()
+            .checked_div(agreement.price.per_hour.units())?;
+        let pause =
+            Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)).max(TELL_LEAST);
+        (pause < TELL_MOST).then(|| now + pause)
     }
 
     pub(crate) fn is_open(&self) -> bool {
