@@ -13,7 +13,7 @@ mod stream;
 mod witness;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -361,13 +361,6 @@ impl World {
 
     fn statuses(&self) -> Vec<SessionStatus> {
         self.exit().sessions(self.now())
-    }
-
-    /// Whose tunnel address this is.
-    fn tenant(&self, address: IpAddr) -> Option<usize> {
-        self.consumers
-            .iter()
-            .position(|consumer| consumer.owns(address))
     }
 
     /// Everybody reads the chain.

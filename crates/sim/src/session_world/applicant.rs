@@ -39,17 +39,30 @@ impl World {
     /// None: keys in memory sign.
     pub fn apply(&mut self, consumer: usize, agreement: Agreement) -> Result<Applicant, Violation> {
         let secret = StaticSecret::from_bytes(self.chance.bytes());
+        let binding = self.bind(consumer, &agreement, &secret)?;
         let signer = &self.consumers[consumer].signer;
-        let refuses = |error: &dyn std::fmt::Display| Violation::new(error.to_string());
-        let (digest, key) = (agreement.digest(), secret.public().0);
         let request = OpenRequest {
             hello: Hello::ours(),
             agreement,
-            consumer_signature: signer.sign_digest(digest).map_err(|e| refuses(&e))?,
-            binding: TunnelBinding::sign(signer.as_ref(), &agreement.domain(), key, agreement.id.0)
-                .map_err(|e| refuses(&e))?,
+            consumer_signature: signer.sign_digest(agreement.digest())?,
+            binding,
         };
         Ok(Applicant { request, secret })
+    }
+
+    /// A consumer's statement that it owns a tunnel key under an agreement.
+    ///
+    /// # Errors
+    /// None: keys in memory sign.
+    pub fn bind(
+        &self,
+        consumer: usize,
+        agreement: &Agreement,
+        secret: &StaticSecret,
+    ) -> Result<TunnelBinding, Violation> {
+        let signer = self.consumers[consumer].signer.as_ref();
+        let (domain, key) = (agreement.domain(), secret.public().0);
+        Ok(TunnelBinding::sign(signer, &domain, key, agreement.id.0)?)
     }
 
     /// What a provider's driver looks up before it asks for admission.

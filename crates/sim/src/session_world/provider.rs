@@ -267,7 +267,7 @@ impl World {
                 let parsed = IpPacket::parse(&inner).map_err(|e| Violation::new(e.to_string()))?;
                 let label =
                     packet::label(&inner).ok_or_else(|| Violation::new("a broken packet"))?;
-                if self.tenant(parsed.source()) != Some(label.consumer) {
+                if !self.consumers[label.consumer].owns(parsed.source()) {
                     return Err(Violation::new(format!(
                         "{label:?} leaves the exit as {}",
                         parsed.source()

@@ -1,7 +1,7 @@
 //! What must hold whatever happens: checked at each packet that passes and at each promise that is signed. It refuses to look at a
 //! machine's insides: it compares what is said and done with the terms.
 
-use wayfare_identity::SignatureError;
+use wayfare_identity::SignError;
 use wayfare_payment::{Agreement, Amount, LedgerError, RecordError, Usage};
 
 use super::packet::Label;
@@ -37,7 +37,7 @@ macro_rules! violated_by {
         })+
     };
 }
-violated_by!(RecordError, LedgerError, SignatureError);
+violated_by!(RecordError, LedgerError, SignError);
 
 impl World {
     /// A packet of `bytes` has passed the exit, in a direction in which `usage` counts it already: before it, what was used and not
