@@ -2,7 +2,7 @@
 //! prints what happens until the session has been paid for a while.
 //!
 //! Needs a running network (see the README) and these variables: `WAYFARE_VAULT`, `WAYFARE_HERMES`, `WAYFARE_KEY` (32 bytes of a funded
-//! identity, hexadecimal); `WAYFARE_SECONDS` says how long to stay (10 by default).
+//! identity, hexadecimal); `WAYFARE_SECONDS` says how long to stay (10 by default), `WAYFARE_LEDGER` where promises are remembered.
 
 #![allow(
     clippy::disallowed_methods,
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use wayfare_identity::{LocalSigner, SecretKey};
-use wayfare_node::{ChannelTun, ConnectOptions, Network, Node, Preset, Query, memory_ledger};
+use wayfare_node::{ChannelTun, ConnectOptions, Network, Node, Preset, Query, open_ledger};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -33,10 +33,12 @@ async fn main() -> anyhow::Result<()> {
     let key: wayfare_identity::B256 = variable("WAYFARE_KEY")?.parse()?;
     let signer = Arc::new(LocalSigner::new(SecretKey::from_bytes(key.0)?));
 
-    // A real product keeps its ledger on disk (`open_ledger`): it is the memory of what was promised.
+    // The ledger is the memory of what was promised: one for each identity, kept for ever.
+    let folder = variable("WAYFARE_LEDGER").unwrap_or_else(|_| "embed-consumer.ledger".into());
+    let ledger = open_ledger(folder.as_ref())?;
     let node = Node::builder(network)
         .signer(signer)
-        .ledger(memory_ledger())
+        .ledger(ledger)
         .build()
         .await?;
     let account = node.account().await?;

@@ -11,7 +11,7 @@ use std::future::Future;
 
 use wayfare_identity::Address;
 use wayfare_payment::{
-    Amount, ChannelId, Hashlock, IssueReply, IssueRequest, Preimage, SignedPromise,
+    Amount, ChannelId, Hashlock, IssueReply, Preimage, SignedIssueRequest, SignedPromise,
 };
 use wayfare_session::Welcome;
 
@@ -73,10 +73,11 @@ pub trait HermesService: Send + Sync + 'static {
     /// What it is and asks.
     fn describe(&self) -> impl Future<Output = HermesTerms> + Send;
 
-    /// Answers an exchange with a durable promise. The same exchange twice gives the same answer, byte for byte.
+    /// Answers an exchange with a durable promise. The same exchange twice gives the same answer, byte for byte. The provider's
+    /// signature is the service's to check.
     fn issue(
         &self,
-        request: IssueRequest,
+        request: SignedIssueRequest,
     ) -> impl Future<Output = Result<IssueReply, Refusal>> + Send;
 
     /// Learns the preimage of the last promise on a provider's channel. Repeating it is harmless.

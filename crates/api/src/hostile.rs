@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 use wayfare_discovery::Query;
-use wayfare_payment::{Agreement, Exchange, Invoice, IssueReply, IssueRequest, SignedReceipt};
+use wayfare_payment::{
+    Agreement, Exchange, Invoice, IssueReply, SignedIssueRequest, SignedReceipt,
+};
 use wayfare_session::{ConsumerFrame, Hello, OpenRequest, ProviderFrame, Welcome};
 
 use crate::control::{NodeEvent, NodeStatus, SessionList};
@@ -36,7 +38,7 @@ fn read_everything(bytes: &[u8]) {
     read::<payment::v1::Invoice, Invoice>(bytes);
     read::<payment::v1::SignedReceipt, SignedReceipt>(bytes);
     read::<hermes::v1::DescribeReply, Described>(bytes);
-    read::<hermes::v1::IssueRequest, IssueRequest>(bytes);
+    read::<hermes::v1::IssueRequest, SignedIssueRequest>(bytes);
     read::<hermes::v1::IssueReply, IssueReply>(bytes);
     read::<hermes::v1::ConsumerStateReply, ConsumerState>(bytes);
     read::<hermes::v1::ProviderStateReply, ProviderState>(bytes);
@@ -101,8 +103,9 @@ fn the_path_of_a_wrong_field_is_told() {
     let request = hermes::v1::IssueRequest {
         consumer: vec![0; 20],
         exchange: Some(exchange),
+        provider_signature: vec![0; 65],
     };
-    let malformed = IssueRequest::try_from(request).unwrap_err();
+    let malformed = SignedIssueRequest::try_from(request).unwrap_err();
     assert_eq!(malformed.field, "exchange.promise.channel");
     let status = Status::from(malformed);
     assert_eq!(status.code(), Code::InvalidArgument);
@@ -121,7 +124,7 @@ impl crate::hermes::HermesService for Slow {
         std::future::pending().await
     }
 
-    async fn issue(&self, _: IssueRequest) -> Result<IssueReply, Refusal> {
+    async fn issue(&self, _: SignedIssueRequest) -> Result<IssueReply, Refusal> {
         Err(wayfare_payment::IssueRefusal::OverDeposit.into())
     }
 

@@ -10,7 +10,7 @@ use wayfare_api::{Refusal, RefusalCode};
 use wayfare_identity::Address;
 use wayfare_payment::{
     Amount, ChainError, ChannelId, ConsumerAccount, Hashlock, IssueRefusal, IssueReply,
-    IssueRequest, Preimage,
+    IssueRequest, Preimage, SignedIssueRequest,
 };
 
 use crate::accounts::Accounts;
@@ -61,7 +61,15 @@ impl HermesService for Desk {
         }
     }
 
-    async fn issue(&self, request: IssueRequest) -> Result<IssueReply, Refusal> {
+    async fn issue(&self, signed: SignedIssueRequest) -> Result<IssueReply, Refusal> {
+        // Before any state is looked up: nobody but the provider may move the provider's channel.
+        if signed.verify(self.terms.vault).is_err() {
+            return Err(Refusal::new(
+                RefusalCode::Signature,
+                "the request is not signed by the provider that the payment names",
+            ));
+        }
+        let request = signed.request;
         let asked = Instant::now();
         let seen = self
             .accounts

@@ -192,7 +192,11 @@ impl ProviderBuilder {
             receiver,
             tun,
             persistence: Persistence::new(Arc::clone(&self.ledger)),
-            hermes: HermesLink::start(hermes_client.clone()),
+            hermes: HermesLink::start(
+                hermes_client.clone(),
+                Arc::clone(&self.signer),
+                self.network.vault,
+            ),
             settlement,
             commands: inbox,
             streams: BTreeMap::new(),

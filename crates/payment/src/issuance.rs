@@ -1,7 +1,9 @@
 //! What a provider and a Hermes say to each other: a request for a promise, its answer, and the reasons for a refusal.
 
 use serde::{Deserialize, Serialize};
-use wayfare_identity::Address;
+use wayfare_identity::{
+    Address, B256, Domain, SignError, Signature, SignatureError, Signer, TypedStruct,
+};
 
 use crate::{Exchange, SignedPromise, SignedReceipt};
 
@@ -12,6 +14,58 @@ pub struct IssueRequest {
     pub consumer: Address,
     /// The payment.
     pub exchange: Exchange,
+}
+
+impl IssueRequest {
+    /// What the provider signs: nobody else may move its channel, or a consumer could lock it with a hashlock of its own.
+    #[must_use]
+    pub fn digest(&self, vault: Address) -> B256 {
+        let chain_id = self.exchange.promise.promise.chain_id;
+        let domain = Domain {
+            chain_id,
+            verifying_contract: vault,
+        };
+        let message = TypedStruct::new("IssueRequest(bytes32 exchange)")
+            .word(self.exchange.message().digest());
+        domain.digest(&message)
+    }
+
+    /// Signs in the name of the provider that is paid.
+    ///
+    /// # Errors
+    /// [`SignError`] of the signer.
+    pub fn sign(
+        self,
+        provider: &dyn Signer,
+        vault: Address,
+    ) -> Result<SignedIssueRequest, SignError> {
+        let provider_signature = provider.sign_digest(self.digest(vault))?;
+        Ok(SignedIssueRequest {
+            request: self,
+            provider_signature,
+        })
+    }
+}
+
+/// A request with the consent of the provider that it pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignedIssueRequest {
+    /// What is asked for.
+    pub request: IssueRequest,
+    /// The provider's signature over [`IssueRequest::digest`].
+    pub provider_signature: Signature,
+}
+
+impl SignedIssueRequest {
+    /// Checks that the paid provider asks.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn verify(&self, vault: Address) -> Result<(), SignatureError> {
+        let provider = self.request.exchange.provider;
+        self.provider_signature
+            .verify(self.request.digest(vault), provider)
+    }
 }
 
 /// A Hermes' answer.

@@ -17,6 +17,7 @@ mod deadline;
 mod durability;
 mod exchange;
 #[cfg(test)]
+#[path = "tests/fixture.rs"]
 mod fixture;
 mod invoice;
 mod issuance;
@@ -42,7 +43,7 @@ pub use deadline::{Deadline, Why};
 pub use durability::Ticket;
 pub use exchange::{Exchange, ExchangeMessage};
 pub use invoice::Invoice;
-pub use issuance::{IssueFailure, IssueRefusal, IssueReply, IssueRequest};
+pub use issuance::{IssueFailure, IssueRefusal, IssueReply, IssueRequest, SignedIssueRequest};
 pub use issuer::{
     CheckReport, Collectable, ConsumerView, Depth, Finding, Issuer, IssuerConfig, IssuerOutput,
     RequestId,

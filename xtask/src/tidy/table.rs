@@ -96,7 +96,7 @@ pub(super) const LAYERS: &[Row] = &[
     ),
     // beside the house
     row("sim", THINKING, &[]),
-    row("examples", &["node"], &["sim"]),
+    row("examples", &["node", "identity"], &["sim"]),
     row("benches", &["identity", "payment", "tunnel"], &["sim"]),
     row("xtask", &[], &[]),
 ];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 use wayfare_identity::Address;
-use wayfare_payment::{ChannelId, Hashlock, IssueReply, IssueRequest, Preimage};
+use wayfare_payment::{ChannelId, Hashlock, IssueReply, Preimage, SignedIssueRequest};
 use wayfare_session::Hello;
 
 use super::{ConsumerState, Described, ProviderState};
@@ -67,7 +67,7 @@ impl HermesClient {
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn issue(&self, request: &IssueRequest) -> Result<IssueReply, ApiError> {
+    pub async fn issue(&self, request: &SignedIssueRequest) -> Result<IssueReply, ApiError> {
         let request = pb::IssueRequest::from(request);
         self.read(self.line.call(self.wire().issue(request)).await?)
     }

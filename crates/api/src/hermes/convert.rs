@@ -1,6 +1,6 @@
 //! The nouns of the Hermes service as messages and back.
 
-use wayfare_payment::{ChannelId, IssueReply, IssueRequest};
+use wayfare_payment::{ChannelId, IssueReply, IssueRequest, SignedIssueRequest};
 
 use super::{ConsumerState, Described, HermesTerms, ProviderState};
 use crate::proto::hermes::v1 as pb;
@@ -44,22 +44,29 @@ impl TryFrom<pb::DescribeReply> for Described {
     }
 }
 
-impl From<&IssueRequest> for pb::IssueRequest {
-    fn from(request: &IssueRequest) -> Self {
+impl From<&SignedIssueRequest> for pb::IssueRequest {
+    fn from(signed: &SignedIssueRequest) -> Self {
         Self {
-            consumer: request.consumer.to_vec(),
-            exchange: Some((&request.exchange).into()),
+            consumer: signed.request.consumer.to_vec(),
+            exchange: Some((&signed.request.exchange).into()),
+            provider_signature: signed.provider_signature.as_bytes().to_vec(),
         }
     }
 }
 
-impl TryFrom<pb::IssueRequest> for IssueRequest {
+impl TryFrom<pb::IssueRequest> for SignedIssueRequest {
     type Error = Malformed;
 
     fn try_from(request: pb::IssueRequest) -> Result<Self, Malformed> {
         Ok(Self {
-            consumer: field::address("consumer", &request.consumer)?,
-            exchange: field::nested("exchange", request.exchange)?,
+            request: IssueRequest {
+                consumer: field::address("consumer", &request.consumer)?,
+                exchange: field::nested("exchange", request.exchange)?,
+            },
+            provider_signature: field::signature(
+                "provider_signature",
+                &request.provider_signature,
+            )?,
         })
     }
 }

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
-use wayfare_payment::{ChannelId, Hashlock, IssueRequest, Preimage};
+use wayfare_payment::{ChannelId, Hashlock, Preimage, SignedIssueRequest};
 
 use super::{Described, HermesService};
 use crate::limits::PAYMENTS_IN_FLIGHT;
@@ -44,7 +44,7 @@ impl<S> Clone for Adapter<S> {
 
 impl<S: HermesService> Adapter<S> {
     async fn issued(&self, request: pb::IssueRequest) -> Result<pb::IssueReply, Refusal> {
-        let request = IssueRequest::try_from(request)?;
+        let request = SignedIssueRequest::try_from(request)?;
         Ok((&self.0.issue(request).await?).into())
     }
 

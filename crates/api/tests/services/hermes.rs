@@ -13,7 +13,8 @@ use wayfare_api::hermes::{
 use wayfare_api::{ApiError, Refusal, RefusalCode, ServeError};
 use wayfare_identity::{Address, B256, Signer};
 use wayfare_payment::{
-    Amount, ChannelId, Hashlock, IssueFailure, IssueRefusal, IssueReply, IssueRequest, Preimage,
+    Amount, ChannelId, Hashlock, IssueFailure, IssueRefusal, IssueReply, Preimage,
+    SignedIssueRequest,
 };
 
 use crate::nouns;
@@ -29,14 +30,15 @@ impl HermesService for Double {
         terms()
     }
 
-    async fn issue(&self, request: IssueRequest) -> Result<IssueReply, Refusal> {
+    async fn issue(&self, signed: SignedIssueRequest) -> Result<IssueReply, Refusal> {
+        let request = signed.request;
         if request.exchange.agreement_total > Amount::from_units(LIMIT) {
             return Err(IssueRefusal::OverDeposit.into());
         }
         if request.exchange.agreement_total == Amount::from_units(STUCK) {
             pending::<()>().await;
         }
-        Ok(nouns::issue_reply(&request))
+        Ok(nouns::issue_reply(&signed))
     }
 
     async fn reveal(
@@ -144,7 +146,10 @@ async fn everything_arrives_as_it_was_sent() {
         .await
         .unwrap();
     assert_eq!(
-        client.consumer_state(request.consumer).await.unwrap(),
+        client
+            .consumer_state(request.request.consumer)
+            .await
+            .unwrap(),
         consumer_state()
     );
     assert_eq!(

@@ -3,7 +3,7 @@
 use wayfare_identity::{Address, B256, LocalSigner, SecretKey, Signer, TunnelBinding, U256};
 use wayfare_payment::{
     Agreement, AgreementId, Amount, ChannelId, Exchange, Hashlock, IssueReply, IssueRequest, Price,
-    Promise, Receipt, SignedPromise,
+    Promise, Receipt, SignedIssueRequest, SignedPromise,
 };
 use wayfare_session::{Hello, OpenReply, OpenRequest, SessionToken, TunnelNetwork, Welcome};
 
@@ -67,15 +67,16 @@ pub(crate) fn exchange(total: u128) -> Exchange {
     .unwrap()
 }
 
-pub(crate) fn issue_request(total: u128) -> IssueRequest {
-    IssueRequest {
+pub(crate) fn issue_request(total: u128) -> SignedIssueRequest {
+    let request = IssueRequest {
         consumer: consumer().address(),
         exchange: exchange(total),
-    }
+    };
+    request.sign(&provider(), agreement().vault).unwrap()
 }
 
-pub(crate) fn issue_reply(request: &IssueRequest) -> IssueReply {
-    let channel = ChannelId::of_provider(request.exchange.provider, hermes());
+pub(crate) fn issue_reply(signed: &SignedIssueRequest) -> IssueReply {
+    let channel = ChannelId::of_provider(signed.request.exchange.provider, hermes());
     let promise = promise(&operator(), channel, 17);
     let receipt = Receipt {
         hermes: hermes(),

@@ -10,7 +10,7 @@ use wayfare_identity::{Address, B256, LocalSigner, SecretKey, Signer, U256, kecc
 use wayfare_payment::{
     AgreementId, Amount, Chain, ChainError, ChannelId, ConsumerAccount, Exchange, HermesAccount,
     IssueReply, IssueRequest, IssuerConfig, Ledger, PortFuture, Preimage, Promise, ProviderAccount,
-    SettleOrder, Settled,
+    SettleOrder, Settled, SignedIssueRequest,
 };
 
 pub(crate) const CHAIN_ID: u64 = 31_337;
@@ -164,9 +164,11 @@ pub(crate) async fn open(
 pub(crate) struct Session {
     pub(crate) consumer: LocalSigner,
     pub(crate) provider: Address,
+    pub(crate) seller: LocalSigner,
     pub(crate) channel: ChannelId,
     pub(crate) hermes: Address,
     pub(crate) agreement: u64,
+    pub(crate) vault: Address,
 }
 
 impl Session {
@@ -176,9 +178,11 @@ impl Session {
         Self {
             consumer,
             provider: key(provider).address(),
+            seller: key(provider),
             channel,
             hermes: issuer().hermes,
             agreement,
+            vault: issuer().vault,
         }
     }
 
@@ -191,7 +195,7 @@ impl Session {
     }
 
     /// A payment of everything up to `total`; the consumer has no other sessions.
-    pub(crate) fn pay(&self, total: u128) -> IssueRequest {
+    pub(crate) fn pay(&self, total: u128) -> SignedIssueRequest {
         let promise = Promise {
             chain_id: CHAIN_ID,
             channel: self.channel,
@@ -210,10 +214,11 @@ impl Session {
             self.hermes,
         )
         .unwrap();
-        IssueRequest {
+        let request = IssueRequest {
             consumer: self.consumer.address(),
             exchange,
-        }
+        };
+        request.sign(&self.seller, self.vault).unwrap()
     }
 
     pub(crate) async fn issue(&self, client: &HermesClient, total: u128) -> IssueReply {

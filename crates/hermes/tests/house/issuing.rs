@@ -189,7 +189,7 @@ async fn a_wrong_preimage_is_refused_and_draining_is_told() {
     let (hermes, client) = open(config(), Arc::new(MemoryLedger::new()), vault).await;
     session.issue(&client, 5).await;
     let channel = ChannelId::of_provider(session.provider, issuer().hermes);
-    let lock = session.pay(5).exchange.promise.promise.hashlock;
+    let lock = session.pay(5).request.exchange.promise.promise.hashlock;
     let wrong = wayfare_payment::Preimage(wayfare_identity::B256::ZERO);
     for hashlock in [lock, wrong.hashlock()] {
         let error = client.reveal(channel, hashlock, wrong).await.unwrap_err();
@@ -223,4 +223,27 @@ async fn a_key_or_a_hermes_that_the_chain_does_not_know_starts_nothing() {
         .await
         .unwrap_err();
     assert!(matches!(error, StartError::Chain(_)), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_but_the_provider_moves_the_providers_channel() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Arc::new(Vault::default());
+    let session = Session::new("consumer", "provider", 1);
+    vault.change(session.consumer.address(), |account| {
+        account.balance = units(1_000)
+    });
+    let (hermes, client) = open(config(), on_disk(&folder), vault).await;
+    let mut forged = session.pay(10);
+    forged.provider_signature = forged
+        .request
+        .sign(&session.consumer, issuer().vault)
+        .unwrap()
+        .provider_signature;
+    let error = client.issue(&forged).await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().code, RefusalCode::Signature);
+    let channel = ChannelId::of_provider(session.provider, session.hermes);
+    assert_eq!(client.provider_state(channel).await.unwrap().last, None);
+    session.issue(&client, 10).await;
+    hermes.shutdown().await.unwrap();
 }

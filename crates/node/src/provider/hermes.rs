@@ -1,10 +1,12 @@
 //! The line to the Hermes: one request at a time, answered through a channel, so that the exit's owner never waits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wayfare_api::hermes::HermesClient;
+use wayfare_identity::{Address, Signer};
 use wayfare_payment::{ChannelId, Hashlock, IssueFailure, IssueReply, IssueRequest, Preimage};
 
 /// Requests that may wait: the collector has one in flight, and a reveal beside it.
@@ -45,10 +47,15 @@ impl Drop for HermesLink {
 }
 
 impl HermesLink {
-    pub(crate) fn start(client: HermesClient) -> Self {
+    pub(crate) fn start(client: HermesClient, signer: Arc<dyn Signer>, vault: Address) -> Self {
         let (requests, inbox) = mpsc::channel(QUEUE);
         let (outbox, answers) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(serve(client, inbox, outbox));
+        let desk = Desk {
+            client,
+            signer,
+            vault,
+        };
+        let task = tokio::spawn(serve(desk, inbox, outbox));
         Self {
             requests,
             answers,
@@ -84,16 +91,27 @@ impl HermesLink {
     }
 }
 
-async fn serve(
+/// Speaks to the Hermes in the provider's name.
+#[derive(Debug)]
+struct Desk {
     client: HermesClient,
-    mut inbox: mpsc::Receiver<Request>,
-    outbox: mpsc::Sender<HermesAnswer>,
-) {
+    signer: Arc<dyn Signer>,
+    vault: Address,
+}
+
+async fn serve(desk: Desk, mut inbox: mpsc::Receiver<Request>, outbox: mpsc::Sender<HermesAnswer>) {
     while let Some(request) = inbox.recv().await {
         let answer = match request {
             Request::Issue(request) => {
                 let hashlock = request.exchange.promise.promise.hashlock;
-                match tokio::time::timeout(PATIENCE, client.issue(&request)).await {
+                let signed = match request.sign(desk.signer.as_ref(), desk.vault) {
+                    Ok(signed) => signed,
+                    Err(error) => {
+                        tracing::error!(%error, "a request to the Hermes was not signed");
+                        continue;
+                    }
+                };
+                match tokio::time::timeout(PATIENCE, desk.client.issue(&signed)).await {
                     Ok(Ok(reply)) => HermesAnswer::Issued(Box::new(reply)),
                     Ok(Err(error)) => {
                         tracing::warn!(%error, "the Hermes did not cover a payment");
@@ -107,8 +125,11 @@ async fn serve(
                 hashlock,
                 preimage,
             } => {
-                match tokio::time::timeout(PATIENCE, client.reveal(channel, hashlock, preimage))
-                    .await
+                match tokio::time::timeout(
+                    PATIENCE,
+                    desk.client.reveal(channel, hashlock, preimage),
+                )
+                .await
                 {
                     Ok(Ok(())) => HermesAnswer::Revealed(hashlock),
                     Ok(Err(error)) => {
