@@ -33,6 +33,11 @@ impl<T: Copy> AddressPool<T> {
         let hosts = 1_u64 << (32 - u32::from(v4.prefix_len()));
         // The broadcast address stays free.
         let usable = hosts.saturating_sub(u64::from(RESERVED) + 1);
+        let usable_v6 = v6.map_or(u64::MAX, |net| {
+            let hosts = 1_u64.checked_shl(128 - u32::from(net.prefix_len()));
+            hosts.map_or(u64::MAX, |hosts| hosts.saturating_sub(RESERVED.into()))
+        });
+        let usable = usable.min(usable_v6);
         let capacity = u32::try_from(usable).unwrap_or(u32::MAX).min(MAX_SLOTS);
         Self {
             v4,
@@ -124,6 +129,20 @@ mod tests {
         assert!(take(&mut pool, 9).is_none());
         pool.release(&leases[2]);
         assert_eq!(take(&mut pool, 9).unwrap().v4, leases[2].v4);
+    }
+
+    #[test]
+    fn the_smaller_of_two_networks_says_how_many() {
+        let small = Some("fd00:80::/126".parse().unwrap());
+        let mut pool = AddressPool::new("10.80.0.0/24".parse().unwrap(), small);
+        let leases: Vec<_> = std::iter::from_fn(|| take(&mut pool, 1)).collect();
+        let last = leases.last().unwrap().v6.unwrap();
+        assert_eq!((leases.len(), last.to_string()), (2, "fd00:80::3".into()));
+        for nothing in ["10.80.0.0/30", "10.80.0.0/31", "10.80.0.0/32"] {
+            let mut pool = AddressPool::new(nothing.parse().unwrap(), None);
+            let leases = std::iter::from_fn(|| take(&mut pool, 1)).count();
+            assert_eq!(leases, usize::from(nothing.ends_with("/30")), "{nothing}");
+        }
     }
 
     #[test]
