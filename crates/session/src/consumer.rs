@@ -347,3 +347,6 @@ impl ConsumerSession {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,3 +144,127 @@ impl ProviderSession {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wayfare_identity::{Address, U256};
+    use wayfare_payment::{AgreementId, ChannelId, Price};
+
+    use super::*;
+
+    /// Where virtual time starts.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "an Instant cannot be made otherwise; only differences are used"
+    )]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    /// A chunk of four seconds at one unit a millisecond, at most sixteen.
+    fn session(per_hour: u128, now: Instant) -> ProviderSession {
+        let agreement = Agreement {
+            id: AgreementId(U256::ONE),
+            consumer: Address::ZERO,
+            provider: Address::ZERO,
+            hermes: Address::ZERO,
+            chain_id: 1,
+            vault: Address::ZERO,
+            consumer_channel: ChannelId::of_deposit(Address::ZERO),
+            price: Price {
+                per_hour: Amount::from_units(per_hour),
+                per_gib: Amount::from_units(1),
+            },
+            chunk: Amount::from_units(4_000),
+            chunk_limit: Amount::from_units(16_000),
+        };
+        let lease = Lease {
+            slot: 0,
+            v4: [10, 80, 0, 2].into(),
+            v6: None,
+        };
+        ProviderSession::new(agreement, SessionToken([7; 32]), lease, now)
+    }
+
+    fn shut(why: &str) -> GateState {
+        GateState::Closed(why.to_owned())
+    }
+
+    #[test]
+    fn only_a_change_between_open_and_closed_is_news() {
+        let now = start();
+        let mut session = session(0, now);
+        assert!(!session.is_open());
+        assert!(!session.set_gate(shut("for another reason"), now));
+        assert_eq!(session.gate, shut("for another reason"));
+        assert!(session.set_gate(GateState::Open, now));
+        assert!(!session.set_gate(GateState::Open, now));
+        assert!(session.set_gate(shut("unpaid"), now));
+    }
+
+    #[test]
+    fn a_gate_that_stays_shut_is_counted_from_when_it_shut_first() {
+        let now = start();
+        let seconds = |n| now + Duration::from_secs(n);
+        let mut session = session(0, now);
+        session.heard_at = seconds(10_000);
+        assert_eq!(session.gives_up_at(), seconds(120));
+        // Another reason does not start the time again.
+        session.set_gate(shut("for another reason"), seconds(50));
+        assert_eq!(session.gives_up_at(), seconds(120));
+        session.set_gate(GateState::Open, seconds(60));
+        assert_eq!(session.gives_up_at(), seconds(10_060));
+        session.set_gate(shut("unpaid"), seconds(70));
+        assert_eq!(session.gives_up_at(), seconds(190));
+    }
+
+    #[test]
+    fn the_soonest_of_silence_debt_and_closing_ends_a_session() {
+        let now = start();
+        let seconds = |n| now + Duration::from_secs(n);
+        let mut session = session(0, now);
+        session.set_gate(GateState::Open, now);
+        assert_eq!(session.gives_up_at(), seconds(60));
+        session.heard_at = seconds(30);
+        assert_eq!(session.gives_up_at(), seconds(90));
+        session.closing = Some(Closing {
+            until: seconds(35),
+            code: None,
+        });
+        assert_eq!(session.gives_up_at(), seconds(35));
+    }
+
+    #[test]
+    fn time_is_looked_at_before_a_quarter_of_the_credit_is_used() {
+        let now = start();
+        let millis = |n| Some(now + Duration::from_millis(n));
+        let check = |per_hour: u128, paid: u128, expect: Option<Instant>| {
+            let mut session = session(per_hour, now);
+            assert_eq!(session.next_telling(now), None, "nothing has begun");
+            session.meter.start(now);
+            session.paid = Amount::from_units(paid);
+            assert_eq!(session.next_telling(now), expect, "{per_hour} {paid}");
+            session.closing = Some(Closing {
+                until: now,
+                code: None,
+            });
+            assert_eq!(session.next_telling(now), None, "it is over");
+        };
+        check(0, 4_000, None);
+        check(3_600_000, 4_000, millis(1_000));
+        // An eighth of 96,000 may be outstanding, a quarter of which is 3 s.
+        check(3_600_000, 96_000, millis(3_000));
+        // From 5 s on the reports are soon enough.
+        check(720_000, 4_000, None);
+        check(720_001, 4_000, millis(4_999));
+        // However dear it is.
+        check(u128::MAX, 4_000, millis(100));
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let shown = format!("{:?}", session(0, start()));
+        assert!(shown.contains("SessionToken(..)"), "{shown}");
+        assert!(!shown.contains("[7, 7"), "{shown}");
+    }
+}

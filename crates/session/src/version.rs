@@ -127,4 +127,27 @@ mod tests {
             ["b".to_owned()].into()
         );
     }
+
+    #[test]
+    fn a_list_of_capabilities_without_an_end_is_cut() {
+        let mut ours = hello(1, 1);
+        ours.capabilities = ["a000", "z"].map(String::from).into();
+        let mut theirs = hello(1, 1);
+        theirs.capabilities = (0..1_000).map(|n| format!("a{n:03}")).collect();
+        theirs.capabilities.insert("z".to_owned());
+        let agreed = negotiate(&ours, &theirs).unwrap().capabilities;
+        assert_eq!(agreed, ["a000".to_owned()].into());
+    }
+
+    #[test]
+    fn a_range_that_is_upside_down_meets_nobody() {
+        assert!(negotiate(&hello(1, 3), &hello(3, 2)).is_err());
+        let refusal = negotiate(&hello(2, 4), &hello(5, 6))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refusal.contains("5 to 6") && refusal.contains("2 to 4"),
+            "{refusal}"
+        );
+    }
 }
