@@ -44,7 +44,7 @@ fn a_closed_session_has_paid_exactly_what_the_meter_says() {
         ..by_both()
     };
     for setting in [Setting::default(), by_both(), far] {
-        seeds(60, |seed| {
+        seeds(30, |seed| {
             let mut world = connected(setting.clone(), seed);
             exchange(&mut world, 0, 100 + 3 * seed as usize, millis(5));
             world.run_for(millis(170 * seed)).unwrap();

@@ -29,6 +29,11 @@ fn chosen_seed() -> Option<u64> {
     Some(seed.parse().expect("WAYFARE_SEED is a number"))
 }
 
+/// Whether only one seed runs: too little to count what happens.
+pub(crate) fn is_one_seed() -> bool {
+    chosen_seed().is_some()
+}
+
 /// Runs a story once for each seed below `count`, or for the one that was asked for.
 pub(crate) fn seeds(count: u64, story: impl Fn(u64)) {
     let seeds = chosen_seed().map_or_else(|| (0..count).collect::<Vec<_>>(), |seed| vec![seed]);
