@@ -56,6 +56,15 @@ pub struct Given {
 }
 
 impl Given {
+    /// These flags, as if they had been typed.
+    pub fn of(flags: &[(&'static str, &str)]) -> Self {
+        let typed = |(name, value): &(&'static str, &str)| (*name, (*value).to_owned());
+        Self {
+            flags: flags.iter().map(typed).collect(),
+            rest: Vec::new(),
+        }
+    }
+
     /// Whether `flag` was given.
     pub fn has(&self, flag: &str) -> bool {
         self.flags.contains_key(flag)

@@ -8,7 +8,7 @@ use anyhow::bail;
 use crate::cli::{Given, Outcome};
 use crate::process::{self, cargo};
 use crate::report::{Bar, Report};
-use crate::{interrupt, need, progress, tidy, vectors};
+use crate::{crash, demo, interrupt, need, progress, tidy, vectors};
 
 /// One part of the tests.
 #[derive(Clone, Copy, Debug)]
@@ -90,13 +90,13 @@ pub const PARTS: &[Part] = &[
         name: "demo",
         shows: "the whole network: top up, connect, browse, pay, settle, leave",
         needs: &["ip", "nft", "curl", "tcpdump"],
-        run: || run_self(&["demo"]),
+        run: || run_here(demo::run, &[]),
     },
     Part {
         name: "crash",
         shows: "three rounds of kill -9 under traffic lose nothing",
         needs: &["ip", "nft", "curl"],
-        run: || run_self(&["crash", "--rounds", "3"]),
+        run: || run_here(crash::run, &[("--rounds", "3")]),
     },
 ];
 
@@ -187,10 +187,15 @@ fn run_cargo(args: &[&str]) -> anyhow::Result<()> {
     process::run(&mut cargo(args), LIMIT)
 }
 
-/// A subcommand of this program, as a person would type it.
-fn run_self(words: &[&str]) -> anyhow::Result<()> {
-    let program = std::env::current_exe()?.to_string_lossy().into_owned();
-    process::run(&mut process::command(&program, words), LIMIT)
+/// A subcommand of this program, run in place: the file it was started from may have been rebuilt since.
+fn run_here(
+    run: fn(&Given) -> anyhow::Result<Outcome>,
+    flags: &[(&'static str, &str)],
+) -> anyhow::Result<()> {
+    match run(&Given::of(flags))? {
+        Outcome::Passed => Ok(()),
+        Outcome::Failed => bail!("a check missed its bar"),
+    }
 }
 
 /// Brings the pinned compiler and reference chain, then compiles and compares.

@@ -75,9 +75,9 @@ pub(crate) const TABLE: &[Setting] = &[
         help: "drop everything that would go around the tunnel",
     },
     Setting {
-        key: "session_budget",
+        key: "budget",
         preset: None,
-        help: "most that one session may cost, in smallest units",
+        help: "most that one run of `up` may cost, all its sessions together",
     },
 ];
 

@@ -105,6 +105,19 @@ enum Ended {
     Lost(CloseReason),
 }
 
+/// What every attempt of one `up` shares.
+struct Run<'a> {
+    up: &'a Up,
+    node: &'a Node,
+    settings: &'a Settings,
+    journal: &'a wayfare_node::Journal,
+    device: &'a str,
+    stop: &'a CancellationToken,
+    output: Output,
+    /// What all sessions together may still cost; `None`: no limit.
+    budget: Option<Amount>,
+}
+
 /// `wayfare up`.
 pub(crate) async fn run(up: &Up, settings: &Settings, output: Output) -> Result<(), Failure> {
     // What is wrong with the command line is told before anything is touched.
@@ -129,11 +142,20 @@ pub(crate) async fn run(up: &Up, settings: &Settings, output: Output) -> Result<
         terminated.await;
         signalled.cancel();
     });
+    let mut run = Run {
+        up,
+        node: &node,
+        settings,
+        journal: &journal,
+        device: &device,
+        stop: &stop,
+        output,
+        budget: settings.parse("budget")?,
+    };
     let mut pause = FIRST_PAUSE;
     let mut first = true;
     loop {
-        let attempt = attempt(up, &node, settings, &journal, &device, &stop, output);
-        let ended = match attempt.await {
+        let ended = match run.attempt().await {
             Ok(Ended::Asked) => return Ok(()),
             Ok(Ended::Lost(reason)) => {
                 pause = FIRST_PAUSE;
@@ -170,56 +192,65 @@ fn is_passing(kind: Kind) -> bool {
     }
 }
 
-async fn attempt(
-    up: &Up,
-    node: &Node,
-    settings: &Settings,
-    journal: &wayfare_node::Journal,
-    device: &str,
-    stop: &CancellationToken,
-    output: Output,
-) -> Result<Ended, Failure> {
-    let begun = started();
-    let proposal = choose(&up.choice, node).await?;
-    let options = ConnectOptions {
-        listen: settings.need("listen")?,
-        budget: settings.parse("session_budget")?,
-        ..ConnectOptions::default()
-    };
-    let gate = settings.parse("kill_switch")?.unwrap_or(true);
-    let opening = SystemTunnel::up(node, &proposal, journal, device, gate, options);
-    let mut tunnel = tokio::select! {
-        () = stop.cancelled() => return Ok(Ended::Asked),
-        opened = opening => opened.map_err(failure)?,
-    };
-    let control = LocalControl::of_consumer(
-        tunnel.session.reporter(),
-        node.identity(),
-        proposal.provider,
-    );
-    let asked = control.stop_token();
-    let served = CancellationToken::new();
-    let (path, until) = (socket(settings)?, served.clone());
-    let serving = tokio::spawn(async move {
-        if let Err(error) = control.serve(path, until).await {
-            tracing::warn!(%error, "`wayfare status` and `wayfare down` do not work");
+impl Run<'_> {
+    /// One session, from the look for proposals to its end.
+    async fn attempt(&mut self) -> Result<Ended, Failure> {
+        let begun = started();
+        if self.budget == Some(Amount::ZERO) {
+            return Err(
+                Failure::new(Kind::Money, "the budget of this run is used up")
+                    .next("start again, with a larger --set budget=… if you like"),
+            );
         }
-    });
-    let ended = follow(&mut tunnel, stop, &asked, begun, output).await;
-    served.cancel();
-    // A panic in it has been logged, and took nothing with it.
-    let _ = serving.await;
-    let session = tunnel.down().await.map_err(failure)?;
-    let Some(end) = session.finish().await else {
-        return Ok(ended);
-    };
-    let (reason, report) = (end.reason.to_string(), &end.report);
-    event(
-        output,
-        &json!({"event": "closed", "reason": reason, "report": report}),
-        &format!("closed: {reason}{}", summary(report)),
-    );
-    Ok(ended)
+        let proposal = choose(&self.up.choice, self.node).await?;
+        let options = ConnectOptions {
+            listen: self.settings.need("listen")?,
+            budget: self.budget,
+            ..ConnectOptions::default()
+        };
+        let gate = self.settings.parse("kill_switch")?.unwrap_or(true);
+        let opening = SystemTunnel::up(
+            self.node,
+            &proposal,
+            self.journal,
+            self.device,
+            gate,
+            options,
+        );
+        let mut tunnel = tokio::select! {
+            () = self.stop.cancelled() => return Ok(Ended::Asked),
+            opened = opening => opened.map_err(failure)?,
+        };
+        let control = LocalControl::of_consumer(
+            tunnel.session.reporter(),
+            self.node.identity(),
+            proposal.provider,
+        );
+        let asked = control.stop_token();
+        let served = CancellationToken::new();
+        let (path, until) = (socket(self.settings)?, served.clone());
+        let serving = tokio::spawn(async move {
+            if let Err(error) = control.serve(path, until).await {
+                tracing::warn!(%error, "`wayfare status` and `wayfare down` do not work");
+            }
+        });
+        let ended = follow(&mut tunnel, self.stop, &asked, begun, self.output).await;
+        served.cancel();
+        // A panic in it has been logged, and took nothing with it.
+        let _ = serving.await;
+        let session = tunnel.down().await.map_err(failure)?;
+        let Some(end) = session.finish().await else {
+            return Ok(ended);
+        };
+        let (reason, report) = (end.reason.to_string(), &end.report);
+        self.budget = self.budget.map(|left| left.saturating_sub(report.promised));
+        event(
+            self.output,
+            &json!({"event": "closed", "reason": reason, "report": report}),
+            &format!("closed: {reason}{}", summary(report)),
+        );
+        Ok(ended)
+    }
 }
 
 async fn choose(choice: &Choice, node: &Node) -> Result<Proposal, Failure> {

@@ -89,6 +89,7 @@ async fn a_hermes_on_a_real_chain_collects_what_it_promised() {
     let mut session = Session::new("consumer", "provider", 1);
     let consumer = session.consumer.address();
     session.hermes = hermes_id;
+    session.vault = vault;
     session.channel = view.consumer_channel(consumer, hermes_id);
     client.issue(&session.pay(7)).await.unwrap_err();
     let own = VaultClient::new(
