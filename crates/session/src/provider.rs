@@ -223,6 +223,7 @@ mod tests {
         let now = start();
         let seconds = |n| now + Duration::from_secs(n);
         let mut session = session(0, now);
+        assert_eq!(session.gives_up_at(), seconds(60), "silence before debt");
         session.set_gate(GateState::Open, now);
         assert_eq!(session.gives_up_at(), seconds(60));
         session.heard_at = seconds(30);

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use wayfare_identity::TunnelBinding;
-use wayfare_payment::{Agreement, AgreementId, Amount, ChannelId, SignedAgreement};
+use wayfare_payment::{
+    AdmissionRefusal, Agreement, AgreementId, Amount, ChannelId, SignedAgreement,
+};
 use wayfare_tunnel::{PeerConfig, PublicKey};
 
 use super::Exit;
@@ -78,7 +80,7 @@ impl Exit {
         let network = self.add_session(request, token, now)?;
         if let Err(error) = self.collector.open(signed, now) {
             self.forget(agreement.id);
-            return Err(Refusal::new(RefusalCode::Terms, error.to_string()));
+            return Err(Refusal::new(code_of(&error), error.to_string()));
         }
         self.drain_collector(now);
         Ok(OpenReply {
@@ -226,5 +228,16 @@ impl Exit {
             consumer_v6: lease.v6,
             mtu: self.config.mtu,
         })
+    }
+}
+
+/// Whose fault it is when the collector takes no agreement that passed all checks.
+fn code_of(refusal: &AdmissionRefusal) -> RefusalCode {
+    match refusal {
+        AdmissionRefusal::NotOurs(_) | AdmissionRefusal::NoChunk => RefusalCode::Terms,
+        AdmissionRefusal::Signature(_) => RefusalCode::Signature,
+        AdmissionRefusal::IdTaken => RefusalCode::Replayed,
+        AdmissionRefusal::TooMany(_) => RefusalCode::Full,
+        AdmissionRefusal::Stopped => RefusalCode::Internal,
     }
 }

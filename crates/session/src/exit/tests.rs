@@ -145,6 +145,22 @@ fn a_consumer_that_pays_for_nothing_holds_few_sessions() {
 }
 
 #[test]
+fn what_the_collector_refuses_last_is_taken_back_whole() {
+    let now = start();
+    let mut exit = exit(now);
+    exit.collector.handle_failed(Ticket(0));
+    for _ in 0..2 {
+        // The ledger's failure is our own fault, and no reason to look at the terms again.
+        let refused = admit(&mut exit, &request(20, 1), now);
+        assert_eq!(refused, Err(RefusalCode::Internal));
+        assert_eq!(exit.session_count(), 0);
+        assert_eq!(exit.endpoint.peer_count(), 0);
+        assert!(exit.by_token.is_empty() && exit.by_agreement.is_empty());
+        assert_eq!(exit.pool.owner([10, 80, 0, 2].into()), None);
+    }
+}
+
+#[test]
 fn facts_do_not_show_the_token() {
     let facts = AdmissionFacts {
         channel: CHANNEL,
