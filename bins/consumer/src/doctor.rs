@@ -1,18 +1,9 @@
 //! `wayfare doctor`: looks at everything that a session needs, and says what to do about what is missing.
 
-use serde::Serialize;
-use wayfare_cli::{Failure, Kind, Output, Settings};
+use wayfare_cli::{Failure, Finding, Output, Settings, tell_findings};
 use wayfare_node::{Node, Query};
 
 use crate::settings::node;
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-struct Finding {
-    what: &'static str,
-    ok: bool,
-    said: String,
-}
 
 /// Runs every check and fails if one does.
 pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
@@ -32,27 +23,7 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
             said: error.to_string(),
         }),
     }
-    let broken = findings.iter().filter(|finding| !finding.ok).count();
-    output.show(&findings, |all| {
-        let line = |f: &Finding| {
-            format!(
-                "{} {:<24} {}",
-                if f.ok { "ok  " } else { "FAIL" },
-                f.what,
-                f.said
-            )
-        };
-        all.iter().map(line).collect::<Vec<_>>().join("\n")
-    });
-    if broken == 0 {
-        Ok(())
-    } else {
-        Err(Failure::new(
-            Kind::Other,
-            format!("{broken} of {} checks failed", findings.len()),
-        )
-        .next("mend what is marked FAIL, from the top"))
-    }
+    tell_findings(&findings, output)
 }
 
 fn privilege() -> Finding {

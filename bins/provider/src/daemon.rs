@@ -1,9 +1,8 @@
 //! `wayfare-provider run`: the exit as a daemon, and `doctor`, which looks at what it needs.
 
-use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use wayfare_cli::{Failure, Kind, Output, Settings};
+use wayfare_cli::{Failure, Finding, Kind, Output, Settings, tell_findings};
 use wayfare_node::LocalControl;
 
 use crate::settings::{builder, failure, socket};
@@ -59,13 +58,6 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
     Ok(())
 }
 
-#[derive(Debug, Serialize)]
-struct Finding {
-    what: &'static str,
-    ok: bool,
-    said: String,
-}
-
 /// Looks at privileges, settings, keys, ledger, chain and services.
 pub(crate) async fn doctor(settings: &Settings, output: Output) -> Result<(), Failure> {
     let may = wayfare_node::may_change_network();
@@ -101,25 +93,5 @@ pub(crate) async fn doctor(settings: &Settings, output: Output) -> Result<(), Fa
             said: error.to_string(),
         }),
     }
-    let broken = findings.iter().filter(|finding| !finding.ok).count();
-    output.show(&findings, |all| {
-        let line = |f: &Finding| {
-            format!(
-                "{} {:<24} {}",
-                if f.ok { "ok  " } else { "FAIL" },
-                f.what,
-                f.said
-            )
-        };
-        all.iter().map(line).collect::<Vec<_>>().join("\n")
-    });
-    if broken == 0 {
-        Ok(())
-    } else {
-        Err(Failure::new(
-            Kind::Other,
-            format!("{broken} of {} checks failed", findings.len()),
-        )
-        .next("mend what is marked FAIL, from the top"))
-    }
+    tell_findings(&findings, output)
 }

@@ -4,6 +4,7 @@
 //! Refuses to know what any of the binaries does.
 
 mod complete;
+mod doctor;
 mod exit;
 mod identity;
 mod keys;
@@ -12,6 +13,7 @@ mod run;
 mod settings;
 
 pub use complete::{Generate, generate};
+pub use doctor::{Finding, tell_findings};
 pub use exit::{Failure, Kind, Next};
 pub use identity::{IdentityCommand, keystore, passphrase, run_identity, show_settings, unlock};
 pub use keys::{

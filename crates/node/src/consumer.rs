@@ -315,9 +315,7 @@ impl Session {
 
     /// The session's numbers; `None` when it is over.
     pub async fn report(&self) -> Option<SessionReport> {
-        let (answer, report) = oneshot::channel();
-        self.commands.send(Command::Report(answer)).await.ok()?;
-        report.await.ok()
+        self.reporter().report().await
     }
 
     /// A way to ask for reports from elsewhere.
