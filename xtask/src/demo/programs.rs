@@ -17,7 +17,7 @@ const BUILD: Duration = Duration::from_secs(80 * 60);
 #[derive(Clone, Debug)]
 pub struct Programs {
     folder: PathBuf,
-    /// This program itself, for the web server.
+    /// This program itself, for the web server; valid while this program runs.
     pub workshop: PathBuf,
 }
 
@@ -27,13 +27,15 @@ impl Programs {
     /// # Errors
     /// When the build fails or a program is missing.
     pub fn at_hand(folder: Option<&str>) -> anyhow::Result<Self> {
-        // Asked before the build, which may replace the file.
-        let workshop = std::env::current_exe().context("cannot tell where this program is")?;
+        let here = std::env::current_exe().context("cannot tell where this program is")?;
+        // A test build replaces the file of the program that runs the tests. The kernel keeps the
+        // running one reachable under its process, for as long as it runs.
+        let workshop = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
         let folder = match folder {
             Some(folder) => std::path::absolute(folder).context("--programs is no path")?,
             None => {
                 build()?;
-                let folder = workshop.parent().map(Path::to_path_buf);
+                let folder = here.parent().map(Path::to_path_buf);
                 folder.context("this program lies in no folder")?
             }
         };
