@@ -18,4 +18,6 @@ pub use quic::{
 pub use socket::{
     Batch, BindError, SharedSocket, SocketOptions, SocketStats, TunnelReceiver, canonical,
 };
-pub use tun::{ChannelTun, Tun, TunDevice, TunError, TunExt};
+pub use tun::{
+    ChannelTun, Frame, Framing, MAX_PACKET, PacketBatch, Tun, TunDevice, TunError, TunExt,
+};

@@ -1,9 +1,9 @@
 //! TUN devices behind one object-safe trait: the kernel's, and one in memory.
 //!
-//! A device carries whole IP packets. It refuses to have addresses or routes: `host` gives them.
-//! Packets go one per call for now; a batched method with offloads can join the trait as a
-//! provided method without breaking implementations.
+//! A device carries whole IP packets, one by one or a batch at a time. It refuses to have addresses
+//! or routes: `host` gives them.
 
+mod batch;
 mod channel;
 mod device;
 mod error;
@@ -14,6 +14,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::task::{Context, Poll};
 
+pub use batch::{Frame, Framing, MAX_PACKET, PacketBatch};
 pub use channel::ChannelTun;
 pub use device::TunDevice;
 pub use error::TunError;
@@ -35,6 +36,46 @@ pub trait Tun: Send + Sync + fmt::Debug {
     /// # Errors
     /// The device is gone or down, or it does not take this packet for an IP packet.
     fn poll_send(&self, cx: &mut Context<'_>, packet: &[u8]) -> Poll<io::Result<()>>;
+
+    /// Fetches what is there, at least one packet, until nothing is or `batch` is full; waits only
+    /// for the first. Returns how many packets were added.
+    ///
+    /// # Errors
+    /// As [`poll_recv`](Self::poll_recv), if not even the first packet came.
+    fn poll_recv_batch(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut PacketBatch,
+    ) -> Poll<io::Result<usize>> {
+        let mut scratch = std::mem::take(&mut batch.scratch);
+        let mut added = 0;
+        let outcome = loop {
+            if added > 0 && !batch.has_room(1, self.mtu()) {
+                break Poll::Ready(Ok(added));
+            }
+            match self.poll_recv(cx, &mut scratch) {
+                Poll::Ready(Ok(length)) => {
+                    if batch.push(length, |packet| packet.copy_from_slice(&scratch[..length])) {
+                        added += 1;
+                    }
+                }
+                _ if added > 0 => break Poll::Ready(Ok(added)),
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        batch.scratch = scratch;
+        outcome
+    }
+
+    /// Hands packets to the device's user, in order, without waiting. Returns how many it took;
+    /// those it did not take are lost, as in any full queue.
+    fn send_batch(&self, packets: &[&[u8]]) -> usize {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let taken =
+            |packet: &&&[u8]| matches!(self.poll_send(&mut context, packet), Poll::Ready(Ok(())));
+        packets.iter().filter(taken).count()
+    }
 
     /// The largest packet, in bytes.
     fn mtu(&self) -> usize;
