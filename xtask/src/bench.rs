@@ -1,5 +1,8 @@
-//! `bench`: the benchmarks of `benches/`, and their medians as a report. It refuses to judge a
-//! figure: bars belong to the commands that measure whole journeys.
+//! `bench`: the benchmarks of `benches/`, and their medians as a report; `bench tunnel` is a
+//! measure of its own. It refuses to judge a figure of a micro-benchmark: bars belong to what
+//! measures whole journeys.
+
+mod tunnel;
 
 use std::time::Duration;
 
@@ -18,6 +21,9 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 /// # Errors
 /// When the benchmarks cannot be built or fail, or the report cannot be written.
 pub fn run(given: &Given) -> anyhow::Result<Outcome> {
+    if given.rest == ["tunnel"] {
+        return tunnel::run(given);
+    }
     let mut report = Report::begin("bench");
     progress::step("building and running the benchmarks");
     let mut command = cargo(["bench", "--package", "wayfare-benches", "--"]);

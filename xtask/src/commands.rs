@@ -108,9 +108,34 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        summary: "run the benchmarks, or only those whose name contains NAME",
+        summary: "run the benchmarks, or only those whose name contains NAME; `bench tunnel`: \
+                  the tunnel against its peers, in turn",
         rest: Some("NAME"),
-        flags: &[JSON],
+        flags: &[
+            Flag {
+                name: "--rounds",
+                value: Some("N"),
+                help: "tunnel: how often every program has its turn (5)",
+            },
+            Flag {
+                name: "--seconds",
+                value: Some("N"),
+                help: "tunnel: how long each stream runs (5)",
+            },
+            Flag {
+                name: "--only",
+                value: Some("LIST"),
+                help: "tunnel: only these measures: tcp1,reverse,tcp4,udp64,udp1400,idle,loaded",
+            },
+            Flag {
+                name: "--peers",
+                value: Some("LIST"),
+                help: "tunnel: only these: wireguard_go,boringtun,gotatun,openvpn, or none",
+            },
+            PROGRAMS,
+            KEEP,
+            JSON,
+        ],
         run: bench::run,
     },
     Command {

@@ -114,6 +114,18 @@ pub const TOOLS: &[Tool] = &[
     crate_binary("cargo-nextest", "test: the runner"),
     crate_binary("cargo-deny", "test: licences, bans, sources"),
     crate_binary("boringtun-cli", "test: interoperation"),
+    Tool {
+        name: "gotatun",
+        purpose: "bench: a peer to be measured against",
+        seen: Seen::Program("gotatun"),
+        source: Source::Cargo("gotatun-cli"),
+    },
+    apt(
+        "openvpn",
+        &["openvpn"],
+        "bench: a peer to be measured against",
+    ),
+    apt("openssl", &["openssl"], "bench: OpenVPN's certificates"),
 ];
 
 /// Makes sure that the machine has all of `names` (names of [`TOOLS`]), installing what it lacks

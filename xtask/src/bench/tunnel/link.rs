@@ -1,0 +1,104 @@
+//! Two namespaces and the cable between them, and sockets of this very process inside them. It
+//! refuses to tune the cable: it is what the kernel gives, the same for every program.
+
+use std::net::Ipv4Addr;
+use std::thread;
+
+use anyhow::{Context as _, anyhow};
+use nix::sched::{CloneFlags, setns};
+
+use crate::lab::{End, Lab, Namespace};
+
+/// The clients' end of the cable.
+pub(super) const LEFT: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
+
+/// The servers' end of the cable.
+pub(super) const RIGHT: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 2);
+
+/// The clients' address inside a tunnel.
+pub(super) const LEFT_INNER: Ipv4Addr = Ipv4Addr::new(10, 91, 0, 1);
+
+/// The servers' address inside a tunnel.
+pub(super) const RIGHT_INNER: Ipv4Addr = Ipv4Addr::new(10, 91, 0, 2);
+
+/// What a Debian machine uses unless told otherwise. A machine may have another default, which
+/// would make two reports differ for a reason that is none of the programs'.
+const CONGESTION: &str = "cubic";
+
+/// The two computers of the bench.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    /// Where clients run.
+    pub(super) left: Namespace,
+    /// Where servers run.
+    pub(super) right: Namespace,
+    /// The congestion control that their TCP uses.
+    pub(super) congestion: String,
+}
+
+impl Link {
+    /// Builds and cables them.
+    ///
+    /// # Errors
+    /// When the kernel refuses a part.
+    pub(super) fn build(lab: &Lab) -> anyhow::Result<Self> {
+        let left = lab.namespace("left")?;
+        let right = lab.namespace("right")?;
+        let end = |at, address: Ipv4Addr| (at, format!("{address}/24"));
+        let (a, b) = (end(&left, LEFT), end(&right, RIGHT));
+        lab.cable(
+            &End {
+                at: a.0,
+                interface: "eth0",
+                addresses: &[&a.1],
+            },
+            &End {
+                at: b.0,
+                interface: "eth0",
+                addresses: &[&b.1],
+            },
+        )?;
+        let congestion = agree_on_congestion(&[&left, &right])?;
+        Ok(Self {
+            left,
+            right,
+            congestion,
+        })
+    }
+}
+
+/// Sets [`CONGESTION`] where the kernel has it, and says what is in force.
+pub(super) fn agree_on_congestion(spaces: &[&Namespace]) -> anyhow::Result<String> {
+    let mut used = String::new();
+    for space in spaces {
+        let ask = |what: &str| space.output("cat", &[&format!("/proc/sys/net/ipv4/{what}")]);
+        let known = ask("tcp_available_congestion_control")?;
+        if known.split_whitespace().any(|name| name == CONGESTION) {
+            space.sysctl("net.ipv4.tcp_congestion_control", CONGESTION)?;
+        }
+        used = ask("tcp_congestion_control")?.trim().to_owned();
+    }
+    Ok(used)
+}
+
+/// Runs `work` in a thread of its own inside the namespace. A socket made there stays there,
+/// whichever thread uses it afterwards.
+///
+/// # Errors
+/// When the namespace cannot be entered, or those of `work`.
+pub(super) fn inside<T: Send>(
+    namespace: &Namespace,
+    work: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    let path = format!("/run/netns/{}", namespace.name());
+    let door = std::fs::File::open(&path).with_context(|| format!("cannot open {path}"))?;
+    thread::scope(|scope| {
+        let entered = scope.spawn(|| {
+            setns(&door, CloneFlags::CLONE_NEWNET)
+                .with_context(|| format!("cannot enter {}", namespace.name()))?;
+            work()
+        });
+        let ended = entered.join();
+        ended.map_err(|_| anyhow!("a thread inside {} panicked", namespace.name()))?
+    })
+}
