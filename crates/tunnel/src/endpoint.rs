@@ -317,4 +317,30 @@ impl Endpoint {
             .and_then(|peer| peer.pairs.current.as_mut());
         pair.expect("the test established keys").next_counter = counter;
     }
+
+    /// How much is held in every table and queue that a stranger might try to fill.
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint {
+            peers: self.peers.len(),
+            indices: self.indices.len(),
+            sources: self.limiter.len(),
+            deadlines: self.agenda.len(),
+            transmits: self.transmits.len(),
+            events: self.events.len(),
+            queued_bytes: self.queued_bytes,
+        }
+    }
+}
+
+/// See [`Endpoint::footprint`].
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Footprint {
+    pub(crate) peers: usize,
+    pub(crate) indices: usize,
+    pub(crate) sources: usize,
+    pub(crate) deadlines: usize,
+    pub(crate) transmits: usize,
+    pub(crate) events: usize,
+    pub(crate) queued_bytes: usize,
 }

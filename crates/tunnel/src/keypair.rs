@@ -1,14 +1,16 @@
 //! One pair of transport keys: seals and opens packets, counts, and knows when it has become too old.
 //! It refuses to reuse a counter, to go past the message limit, and to accept a counter twice.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{Aad, LessSafeKey};
 
-use crate::message::{OVERHEAD, TAG, TRANSPORT_HEADER, write_transport_header};
+#[cfg(doc)]
+use crate::message::TAG;
+use crate::message::{OVERHEAD, TRANSPORT_HEADER, write_transport_header};
 use crate::noise::nonce;
 use crate::replay::ReplayWindow;
-use crate::timers::{REJECT_AFTER_TIME, elapsed};
+use crate::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, elapsed};
 
 /// A new handshake is due after this many messages under one key (WireGuard paper, section 6.1).
 pub(crate) const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
@@ -17,8 +19,7 @@ pub(crate) const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
 /// Padding rounds a packet up to a multiple of this.
-const PADDING: usize = 16;
-const ZEROES: [u8; PADDING] = [0; PADDING];
+pub(crate) const PADDING: usize = 16;
 
 /// Who started the handshake these keys come from. Only the initiator renews them by age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,34 +83,32 @@ impl Keypair {
         self.is_alive(now) && self.next_counter < REJECT_AFTER_MESSAGES
     }
 
-    /// Seals `packet` and `padding` zero bytes straight into `into`, which holds [`OVERHEAD`] more than both.
-    /// `None` when the counter is used up; the caller has checked [`Self::can_send`].
-    pub(crate) fn seal(&mut self, packet: &[u8], padding: usize, into: &mut [u8]) -> Option<usize> {
-        if self.next_counter >= REJECT_AFTER_MESSAGES {
+    /// Whether these keys should be renewed by who sends with them: by age if we initiated them, by count in any case.
+    pub(crate) fn is_due(&self, now: Instant, rekey_after: Duration) -> bool {
+        let limit = rekey_after.min(REKEY_AFTER_TIME);
+        let by_age = self.role == Role::Initiator && elapsed(self.born, now) >= limit;
+        by_age || self.next_counter > REKEY_AFTER_MESSAGES
+    }
+
+    /// Seals what lies in `frame` between [`TRANSPORT_HEADER`] bytes of room and [`TAG`] bytes of room, padding included,
+    /// and returns the length of the datagram, which is `frame`'s. `None` when the counter is used up or there is no
+    /// room; the caller has checked [`Self::can_send`].
+    pub(crate) fn seal_in_place(&mut self, frame: &mut [u8]) -> Option<usize> {
+        let len = frame.len();
+        if self.next_counter >= REJECT_AFTER_MESSAGES || len < OVERHEAD {
             return None;
         }
         let counter = self.next_counter;
         // INVARIANT: the counter moves before the key is used, so no failure can repeat a nonce.
         self.next_counter += 1;
-        let len = packet.len() + padding + OVERHEAD;
-        let (header, body) = into.get_mut(..len)?.split_at_mut(TRANSPORT_HEADER);
+        let (header, body) = frame.split_at_mut(TRANSPORT_HEADER);
         write_transport_header(header, self.remote_index, counter);
-        let (ciphertext, rest) = body.split_at_mut(packet.len());
-        debug_assert_eq!(
-            rest.len(),
-            padding + TAG,
-            "what follows the packet is padding and tag"
-        );
-        self.send
-            .seal_out_of_place_scatter(
-                nonce(counter),
-                Aad::empty(),
-                packet,
-                ciphertext,
-                &ZEROES[..padding],
-                rest,
-            )
+        let (content, room) = body.split_at_mut(len - OVERHEAD);
+        let tag = self
+            .send
+            .seal_in_place_separate_tag(nonce(counter), Aad::empty(), content)
             .ok()?;
+        room.copy_from_slice(tag.as_ref());
         Some(len)
     }
 
@@ -146,8 +145,6 @@ pub(crate) fn padding_for(len: usize, mtu: usize) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::time::Duration;
-
     use super::*;
     use crate::noise::aead;
     use crate::tests::instant;
@@ -165,15 +162,17 @@ mod tests {
         for len in (0..200).chain([1_279, 1_280, 1_419, 1_420, 65_000]) {
             let packet: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
             for padding in 0..PADDING {
-                let mut wire = vec![0xff; len + padding + OVERHEAD];
-                assert_eq!(a.seal(&packet, padding, &mut wire), Some(wire.len()));
+                let mut wire = vec![0; len + padding + OVERHEAD];
+                wire[TRANSPORT_HEADER..][..len].copy_from_slice(&packet);
+                assert_eq!(a.seal_in_place(&mut wire), Some(wire.len()));
                 let counter = crate::message::counter_of(&wire);
                 let (plain, newest) = b
                     .open(counter, &mut wire[TRANSPORT_HEADER..], b.born)
                     .unwrap();
                 assert!(newest);
                 assert_eq!(plain[..len], packet);
-                assert_eq!(plain[len..], ZEROES[..padding]);
+                assert!(plain[len..].iter().all(|byte| *byte == 0));
+                assert_eq!(plain.len(), len + padding);
             }
         }
     }
@@ -195,10 +194,15 @@ mod tests {
     }
 
     #[test]
-    fn a_short_buffer_burns_a_counter_rather_than_repeating_one() {
+    fn a_frame_without_room_is_refused_and_no_counter_is_used_twice() {
         let (mut a, _) = pair();
-        assert_eq!(a.seal(&[0; 20], 12, &mut [0; 63]), None);
-        assert_eq!(a.next_counter, 1);
+        assert_eq!(a.seal_in_place(&mut [0; 31]), None);
+        let mut first = [0; 64];
+        let mut second = [0; 64];
+        assert_eq!(a.seal_in_place(&mut first), Some(64));
+        assert_eq!(a.seal_in_place(&mut second), Some(64));
+        assert_eq!(crate::message::counter_of(&first), 0);
+        assert_eq!(crate::message::counter_of(&second), 1);
     }
 
     #[test]

@@ -99,6 +99,11 @@ impl SourceLimiter {
         true
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
     /// Forgets sources whose bucket is full again: they are as good as unknown. At most once per refill, so that a
     /// full table costs one pass each 50 ms and not one per message.
     fn sweep(&mut self, now: Instant) {

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod floods;
 mod handshakes;
 mod hostile;
 mod keys;
 mod peers;
+mod rekeys;
+mod replays;
 mod timing;
 
 use std::net::{IpAddr, SocketAddr};

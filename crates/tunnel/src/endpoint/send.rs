@@ -4,11 +4,13 @@
 use std::time::{Duration, Instant};
 
 use super::{DropReason, Endpoint, PeerId, Sealed, Transmit};
-use crate::keypair::{REKEY_AFTER_MESSAGES, Role, padding_for};
-use crate::message::OVERHEAD;
+use crate::keypair::{PADDING, padding_for};
+#[cfg(doc)]
+use crate::message::TAG;
+use crate::message::{OVERHEAD, TRANSPORT_HEADER};
 use crate::packet::IpPacket;
 use crate::peer::{Peer, Pending};
-use crate::timers::{REKEY_AFTER_TIME, REKEY_TIMEOUT, RETRY_JITTER_MS, elapsed};
+use crate::timers::{REKEY_TIMEOUT, RETRY_JITTER_MS, elapsed};
 
 impl Endpoint {
     /// Seals an IP packet for whichever peer owns its destination. `into` should hold
@@ -53,6 +55,32 @@ impl Endpoint {
         self.send_initiation(peer, now, now)
     }
 
+    /// Seals an IP packet of `length` bytes where it lies, for whichever peer owns its destination. `frame` becomes the
+    /// datagram, whole: [`TRANSPORT_HEADER`] bytes of room, the packet, at most 15 zeroes of padding, [`TAG`] bytes of room.
+    pub fn seal_in_place(&mut self, frame: &mut [u8], length: usize, now: Instant) -> Sealed {
+        let Some(packet) = packet_in(frame, length) else {
+            return Sealed::Dropped(DropReason::NotIp);
+        };
+        let Some(id) = self.routes.owner_of(packet.destination()) else {
+            return Sealed::Dropped(DropReason::NoRoute);
+        };
+        self.seal_frame(id, frame, length, now)
+    }
+
+    /// As [`Self::seal_in_place`] for a given peer, whatever the packet's destination.
+    pub fn seal_to_in_place(
+        &mut self,
+        peer: PeerId,
+        frame: &mut [u8],
+        length: usize,
+        now: Instant,
+    ) -> Sealed {
+        if packet_in(frame, length).is_none() {
+            return Sealed::Dropped(DropReason::NotIp);
+        }
+        self.seal_frame(peer, frame, length, now)
+    }
+
     fn seal_parsed(
         &mut self,
         id: PeerId,
@@ -60,31 +88,44 @@ impl Endpoint {
         now: Instant,
         into: &mut [u8],
     ) -> Sealed {
+        let bytes = packet.as_bytes();
+        let padding = padding_for(bytes.len(), self.config.mtu);
+        let framed = bytes.len() + padding + OVERHEAD;
+        let Some(frame) = into.get_mut(..framed) else {
+            return Sealed::Dropped(DropReason::BufferTooSmall);
+        };
+        let (content, rest) = frame[TRANSPORT_HEADER..].split_at_mut(bytes.len());
+        content.copy_from_slice(bytes);
+        rest[..padding].fill(0);
+        self.seal_frame(id, frame, bytes.len(), now)
+    }
+
+    /// `frame` holds a parsed packet of `length` bytes.
+    fn seal_frame(&mut self, id: PeerId, frame: &mut [u8], length: usize, now: Instant) -> Sealed {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Sealed::Dropped(DropReason::UnknownPeer);
         };
         let Some(to) = peer.address else {
             return Sealed::Dropped(DropReason::NoEndpoint);
         };
-        let Some(pair) = peer
+        let usable = peer
             .pairs
             .current
             .as_mut()
-            .filter(|pair| pair.can_send(now))
-        else {
-            return self.enqueue(id, packet.as_bytes(), now);
+            .filter(|pair| pair.can_send(now));
+        let Some(pair) = usable else {
+            let packet = &frame[TRANSPORT_HEADER..TRANSPORT_HEADER + length];
+            return self.enqueue(id, packet, now);
         };
-        let bytes = packet.as_bytes();
-        let padding = padding_for(bytes.len(), self.config.mtu);
-        if into.len() < bytes.len() + padding + OVERHEAD {
-            return Sealed::Dropped(DropReason::BufferTooSmall);
-        }
-        let Some(len) = pair.seal(bytes, padding, into) else {
+        let Some(len) = pair.seal_in_place(frame) else {
             return Sealed::Dropped(DropReason::KeyExpired);
         };
-        peer.note_sent_packet(bytes.len(), now);
+        let due = pair.is_due(now, self.config.rekey_after);
+        peer.note_sent_packet(length, now);
         self.agenda.keep(id, &mut peer.timers);
-        self.rekey_if_due(id, now);
+        if due {
+            self.rekey(id, now);
+        }
         Sealed::Datagram { peer: id, to, len }
     }
 
@@ -111,18 +152,10 @@ impl Endpoint {
         }
     }
 
-    /// The sender's side of renewal: by age if we initiated the keys, by count in any case.
+    /// The sender's side of renewal.
     pub(super) fn rekey_if_due(&mut self, id: PeerId, now: Instant) {
-        let limit = self.config.rekey_after.min(REKEY_AFTER_TIME);
-        let Some(peer) = self.peers.get(&id) else {
-            return;
-        };
-        let Some(pair) = &peer.pairs.current else {
-            return;
-        };
-        let by_age = pair.role == Role::Initiator && elapsed(pair.born, now) >= limit;
-        let by_count = pair.next_counter > REKEY_AFTER_MESSAGES;
-        if by_age || by_count {
+        let current = self.peers.get(&id).and_then(|p| p.pairs.current.as_ref());
+        if current.is_some_and(|pair| pair.is_due(now, self.config.rekey_after)) {
             self.rekey(id, now);
         }
     }
@@ -244,6 +277,16 @@ impl Endpoint {
     }
 }
 
+/// The packet of `length` bytes in `frame`, if there is one and room around it.
+fn packet_in(frame: &[u8], length: usize) -> Option<IpPacket<'_>> {
+    let around = frame.len().checked_sub(length + OVERHEAD)?;
+    if around >= PADDING {
+        return None;
+    }
+    let packet = IpPacket::parse(frame.get(TRANSPORT_HEADER..TRANSPORT_HEADER + length)?).ok()?;
+    (packet.total_length() == length).then_some(packet)
+}
+
 impl Peer {
     fn seal_owned(&mut self, packet: &[u8], mtu: usize, now: Instant) -> Option<Vec<u8>> {
         let pair = self
@@ -253,7 +296,8 @@ impl Peer {
             .filter(|pair| pair.can_send(now))?;
         let padding = padding_for(packet.len(), mtu);
         let mut payload = vec![0; packet.len() + padding + OVERHEAD];
-        pair.seal(packet, padding, &mut payload)?;
+        payload[TRANSPORT_HEADER..][..packet.len()].copy_from_slice(packet);
+        pair.seal_in_place(&mut payload)?;
         Some(payload)
     }
 
