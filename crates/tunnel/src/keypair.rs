@@ -78,6 +78,11 @@ impl Keypair {
         elapsed(self.born, now) < REJECT_AFTER_TIME
     }
 
+    /// Whether anything was opened with these keys.
+    pub(crate) fn was_heard(&self) -> bool {
+        self.replay.seen_any()
+    }
+
     /// Whether these keys may still seal.
     pub(crate) fn can_send(&self, now: Instant) -> bool {
         self.is_alive(now) && self.next_counter < REJECT_AFTER_MESSAGES

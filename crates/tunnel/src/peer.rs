@@ -139,6 +139,12 @@ impl Keypairs {
         .find(|(_, pair)| pair.local_index == index)
     }
 
+    /// Whether the other end has sent anything under the keys in use.
+    pub(crate) fn current_was_heard(&self) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|pair| pair.was_heard())
+    }
+
     /// The initiator's new keys: in use at once. Returns the pair that fell out.
     pub(crate) fn install(&mut self, pair: Box<Keypair>) -> Option<Box<Keypair>> {
         let old = self.current.replace(pair);

@@ -28,6 +28,11 @@ impl ReplayWindow {
         }
     }
 
+    /// Whether any counter was accepted.
+    pub(crate) fn seen_any(&self) -> bool {
+        self.seen_any
+    }
+
     /// Whether `counter` could be accepted. Cheap, changes nothing.
     pub(crate) fn would_accept(&self, counter: u64) -> bool {
         if !self.seen_any || counter > self.newest {

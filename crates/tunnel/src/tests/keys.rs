@@ -118,6 +118,46 @@ fn roaming_follows_authenticated_data_only() {
 }
 
 #[test]
+fn a_packet_of_older_keys_does_not_pull_the_peer_back() {
+    let mut pair = Pair::established();
+    // The last one under the old keys, held back by the path or by somebody on it.
+    let held_back = seal(&mut pair.consumer, &packet(OUT.0, OUT.1, 60), pair.now);
+    pair.now += SECOND;
+    pair.handshake();
+    let data = seal(&mut pair.consumer, &packet(OUT.0, OUT.1, 60), pair.now);
+    receive(&mut pair.provider, address(7), &data, pair.now);
+    events(&mut pair.provider);
+    assert!(matches!(
+        receive(&mut pair.provider, address(66), &held_back, pair.now),
+        Got::Packet(..)
+    ));
+    assert_eq!(
+        pair.provider.peer_stats(pair.guest).unwrap().endpoint,
+        Some(address(7))
+    );
+    assert_eq!(events(&mut pair.provider), []);
+}
+
+#[test]
+fn a_peer_that_cannot_use_the_new_keys_yet_still_moves_by_the_old_ones() {
+    let mut pair = Pair::established();
+    pair.now += SECOND;
+    pair.consumer.initiate(pair.exit, pair.now);
+    let initiation = transmits(&mut pair.consumer).remove(0).payload;
+    receive(&mut pair.provider, address(1), &initiation, pair.now);
+    let response = transmits(&mut pair.provider).remove(0).payload;
+    receive(&mut pair.consumer, address(2), &response, pair.now);
+    // What confirms the new keys is lost: the provider goes on with the old ones, from elsewhere.
+    transmits(&mut pair.consumer);
+    let data = seal(&mut pair.provider, &packet(BACK.0, BACK.1, 60), pair.now);
+    receive(&mut pair.consumer, address(9), &data, pair.now);
+    assert_eq!(
+        pair.consumer.peer_stats(pair.exit).unwrap().endpoint,
+        Some(address(9))
+    );
+}
+
+#[test]
 fn a_handshake_from_elsewhere_is_answered_there_but_moves_nobody() {
     let mut pair = Pair::established();
     pair.now += SECOND;
