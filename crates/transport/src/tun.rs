@@ -5,9 +5,18 @@
 
 mod batch;
 mod channel;
+mod checksum;
+mod coalesce;
 mod device;
+mod door;
 mod error;
+mod link;
+mod options;
+#[cfg(test)]
+mod packets;
+mod segment;
 mod sys;
+mod vnet;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -18,6 +27,7 @@ pub use batch::{Frame, Framing, MAX_PACKET, PacketBatch};
 pub use channel::ChannelTun;
 pub use device::TunDevice;
 pub use error::TunError;
+pub use options::{Offloads, TunCounts, TunOptions};
 
 /// A layer-3 device.
 ///

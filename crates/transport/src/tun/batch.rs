@@ -35,6 +35,10 @@ impl Framing {
 /// The largest IP packet, and the largest super-packet of a device with offloads.
 pub const MAX_PACKET: usize = 65_535;
 
+/// Packets that a super-packet stands for at most, and what each adds to its bytes: IPv6 and TCP with all options.
+pub(super) const SUPER_SEGMENTS: usize = 64;
+pub(super) const SUPER_HEADERS: usize = 100;
+
 /// Packets of one turn. All memory is allocated by [`PacketBatch::new`]; reuse one for all turns.
 #[derive(Debug)]
 pub struct PacketBatch {
@@ -65,11 +69,12 @@ pub struct Frame<'a> {
 }
 
 impl PacketBatch {
-    /// An empty batch for `capacity` bytes of frames, at least one largest packet, and as many packets as fit at 64
-    /// bytes each.
+    /// An empty batch for `capacity` bytes of frames, at least one super-packet taken apart, and as many packets as fit
+    /// at 64 bytes each.
     #[must_use]
     pub fn new(framing: Framing, capacity: usize) -> Self {
-        let capacity = capacity.max(framing.framed(MAX_PACKET));
+        let around = framing.head + framing.multiple + framing.tail + SUPER_HEADERS;
+        let capacity = capacity.max(MAX_PACKET + SUPER_SEGMENTS * around);
         Self {
             framing,
             memory: vec![0; capacity],

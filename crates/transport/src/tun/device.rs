@@ -1,40 +1,63 @@
-//! The Linux TUN device: `/dev/net/tun`, one bare IP packet per read and write.
+//! The Linux TUN device: `/dev/net/tun`, bare IP packets, or super-packets of 64 KiB behind a vnet header.
 //!
-//! It sets the MTU, the queue length and the link up, which belong to the device; it refuses to
-//! set addresses and routes. The device disappears with its last descriptor, also after a crash.
+//! It sets the MTU, the queue length, the size of super-packets and the link up, which belong to the device; it refuses
+//! to set addresses and routes. The device disappears with its last descriptor, also after a crash.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+mod backlog;
+
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use backlog::Backlog;
 use tokio::io::unix::AsyncFd;
 
+use super::batch::{MAX_PACKET, PacketBatch, SUPER_HEADERS, SUPER_SEGMENTS};
+use super::coalesce::{Allowed, coalesce};
+use super::door::{check_name, checked_mtu, open_door, set_nonblocking};
 use super::error::TunError;
-use super::{Tun, sys};
+use super::options::{Counting, Offloads, TunCounts, TunOptions};
+use super::segment::{Unpacked, unpack};
+use super::vnet::{VNET_LEN, VnetHeader};
+use super::{Tun, link, sys};
 
-const DOOR: &str = "/dev/net/tun";
-/// Misc device 10, minor 200 (Linux `Documentation/admin-guide/devices.txt`).
-const DOOR_NUMBER: (u64, u64) = (10, 200);
 /// Packets the kernel holds for us: 25 ms at 1 Gb/s of 1,420-byte packets. Its own default, 500,
 /// overflows during one scheduling delay.
 const QUEUE_PACKETS: libc::c_int = 2048;
-/// Every IPv4 host accepts 576 bytes (RFC 791); an IP packet has at most 65,535.
-const MTU_RANGE: std::ops::RangeInclusive<usize> = 576..=65_535;
+/// `GSO_LEGACY_MAX_SIZE`: what every device may be given without further ado.
+const SUPER_BYTES: usize = 65_536;
 
-/// A TUN device of the kernel.
+/// A TUN device of the kernel, or one queue of it.
 #[derive(Debug)]
 pub struct TunDevice {
     file: AsyncFd<File>,
     name: String,
     mtu: usize,
+    /// A vnet header comes before each packet.
+    vnet: bool,
+    /// Made so that further queues are possible.
+    several: bool,
+    offloads: Offloads,
+    /// Room that a batch must have left for one more read.
+    segments: usize,
+    send_tcp: AtomicBool,
+    send_udp: AtomicBool,
+    backlog: Mutex<Backlog>,
+    counting: Counting,
 }
 
 impl TunDevice {
+    /// [`create_with`](Self::create_with) the default options.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(name: &str, mtu: usize) -> Result<Self, TunError> {
+        Self::create_with(name, mtu, TunOptions::default())
+    }
+
     /// Creates the device `name`, or one after a pattern such as `wayfare%d`, in the network
     /// namespace of the calling thread, with `mtu` bytes, and sets it up.
     ///
@@ -42,12 +65,13 @@ impl TunDevice {
     ///
     /// # Errors
     /// [`TunError`] names the missing privilege, driver or free name and what to do about it.
-    pub fn create(name: &str, mtu: usize) -> Result<Self, TunError> {
+    pub fn create_with(name: &str, mtu: usize, options: TunOptions) -> Result<Self, TunError> {
         check_name(name)?;
         let wanted = checked_mtu(mtu)?;
+        let several = options.queues > 1;
+        let segments = options.segments.clamp(1, SUPER_SEGMENTS);
         let file = open_door()?;
-        let name =
-            sys::attach(&file, name).map_err(|source| TunError::os("create", name, source))?;
+        let (name, vnet) = attach(&file, name, options.offload, several)?;
         let os = |step| {
             let name = &name;
             move |source| TunError::os(step, name, source)
@@ -59,12 +83,24 @@ impl TunDevice {
             // Costs throughput under bursts, nothing else.
             tracing::debug!(error = %e, "TUN queue length left at the kernel's default");
         }
+        let offloads = negotiate(&file, &name, vnet);
+        if offloads.tcp {
+            let bytes = SUPER_BYTES.min(segments * mtu);
+            let limited = link::limit_super_packets(&name, segments as u32, bytes as u32);
+            if let Err(e) = limited {
+                // Super-packets of many small segments then cost a second send, or do not fit into a batch.
+                tracing::debug!(error = %e, "TUN super-packets left at the kernel's size");
+            }
+        }
         sys::bring_up(&name).map_err(os("set up"))?;
-        Self::adopt(file, name, mtu)
+        let mut device = Self::adopt(file, name, mtu)?;
+        device.several = several;
+        device.segments = segments;
+        Ok(device.with(vnet, offloads))
     }
 
     /// Takes over a TUN device that somebody else opened (a VPN service of the operating system,
-    /// a privileged parent). It must have no packet information and no offload headers.
+    /// a privileged parent). It must have no packet information; with a vnet header it gets all the offloads there are.
     ///
     /// # Errors
     /// [`TunError::NotATun`] for any other descriptor.
@@ -75,17 +111,66 @@ impl TunDevice {
         if flags & libc::IFF_TUN == 0 {
             return Err(not(format!("{name:?} is an Ethernet (TAP) device")));
         }
-        if flags & libc::IFF_NO_PI == 0 || flags & libc::IFF_VNET_HDR != 0 {
-            return Err(not(format!("{name:?} puts headers before its packets")));
+        if flags & libc::IFF_NO_PI == 0 {
+            return Err(not(format!(
+                "{name:?} puts packet information before its packets"
+            )));
         }
         let mtu =
             sys::mtu(&name).map_err(|source| TunError::os("read the MTU of", &name, source))?;
         let mtu = usize::try_from(mtu).map_err(|_| not(format!("{name:?} has MTU {mtu}")))?;
         set_nonblocking(&file).map_err(|source| TunError::os("configure", &name, source))?;
-        Self::adopt(file, name, mtu)
+        let vnet = flags & libc::IFF_VNET_HDR != 0;
+        if vnet {
+            sys::set_vnet_header(&file, VNET_LEN as libc::c_int)
+                .map_err(|source| TunError::os("configure", &name, source))?;
+        }
+        let offloads = negotiate(&file, &name, vnet);
+        let mut device = Self::adopt(file, name, mtu)?;
+        device.several = flags & libc::IFF_MULTI_QUEUE != 0;
+        Ok(device.with(vnet, offloads))
     }
 
-    /// Gives the descriptor away, for example to an unprivileged child; the device lives on in it.
+    /// Opens a further queue of the same device; the kernel spreads flows over all queues. For a device that was made
+    /// with [`TunOptions::queues`] above 1, which is not enforced as an upper bound: the kernel's is 256.
+    ///
+    /// # Errors
+    /// [`TunError::OneQueue`], or a missing privilege.
+    pub fn another_queue(&self) -> Result<Self, TunError> {
+        if !self.several {
+            return Err(TunError::OneQueue {
+                name: self.name.clone(),
+            });
+        }
+        let file = open_door()?;
+        let (name, vnet) = attach(&file, &self.name, self.vnet, true)?;
+        if name != self.name || vnet != self.vnet {
+            return Err(TunError::NameTaken {
+                name: self.name.clone(),
+                source: io::ErrorKind::NotFound.into(),
+            });
+        }
+        let mut queue = Self::adopt(file, name, self.mtu)?;
+        queue.several = true;
+        queue.segments = self.segments;
+        // Offloads belong to the device, not to a queue.
+        Ok(queue.with(vnet, self.offloads))
+    }
+
+    /// What the kernel leaves to us, each received packet being whole and right all the same.
+    #[must_use]
+    pub fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    /// What this queue has carried in batches.
+    #[must_use]
+    pub fn counts(&self) -> TunCounts {
+        self.counting.read()
+    }
+
+    /// Gives the descriptor away, for example to an unprivileged child; the device lives on in it. Whoever gets it must
+    /// expect a vnet header unless [`TunOptions::offload`] was off.
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         self.file.into_inner().into()
@@ -95,9 +180,114 @@ impl TunDevice {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(TunError::NoRuntime);
         }
-        match sys::watch(file) {
-            Ok(file) => Ok(Self { file, name, mtu }),
-            Err(source) => Err(TunError::os("watch", &name, source)),
+        let file = match sys::watch(file) {
+            Ok(file) => file,
+            Err(source) => return Err(TunError::os("watch", &name, source)),
+        };
+        Ok(Self {
+            file,
+            name,
+            mtu,
+            vnet: false,
+            several: false,
+            offloads: Offloads::default(),
+            segments: SUPER_SEGMENTS,
+            send_tcp: AtomicBool::new(false),
+            send_udp: AtomicBool::new(false),
+            backlog: Mutex::default(),
+            counting: Counting::default(),
+        })
+    }
+
+    fn with(mut self, vnet: bool, offloads: Offloads) -> Self {
+        self.vnet = vnet;
+        self.offloads = offloads;
+        self.send_tcp = AtomicBool::new(offloads.tcp);
+        self.send_udp = AtomicBool::new(offloads.udp);
+        self
+    }
+
+    /// Fills `batch` until nothing is there or one more super-packet might not fit.
+    fn fill(&self, cx: &mut Context<'_>, batch: &mut PacketBatch) -> Poll<io::Result<usize>> {
+        let mut scratch = std::mem::take(&mut batch.scratch);
+        let outcome = self.fill_through(cx, batch, &mut scratch);
+        batch.scratch = scratch;
+        outcome
+    }
+
+    fn fill_through(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut PacketBatch,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut added = 0;
+        loop {
+            let mut ready = match self.file.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending if added > 0 => return Poll::Ready(Ok(added)),
+                Poll::Pending => return Poll::Pending,
+            };
+            loop {
+                if !batch.is_empty() && !self.has_room(batch) {
+                    return Poll::Ready(Ok(added));
+                }
+                match ready.get_inner().read(scratch) {
+                    Ok(length) => added += self.take(&scratch[..length], batch),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        ready.clear_ready();
+                        if added > 0 {
+                            return Poll::Ready(Ok(added));
+                        }
+                        break;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) if added > 0 => return Poll::Ready(Ok(added)),
+                    Err(e) => return Poll::Ready(Err(e)),
+                }
+            }
+        }
+    }
+
+    fn has_room(&self, batch: &PacketBatch) -> bool {
+        if self.vnet {
+            batch.has_room(self.segments, MAX_PACKET + self.segments * SUPER_HEADERS)
+        } else {
+            batch.has_room(1, self.mtu)
+        }
+    }
+
+    /// Takes what one read gave apart into `batch`. Returns how many packets that were.
+    fn take(&self, read: &[u8], batch: &mut PacketBatch) -> usize {
+        let (header, packet) = match read.split_first_chunk::<VNET_LEN>() {
+            _ if !self.vnet => (Some(VnetHeader::default()), read),
+            Some((header, packet)) => (VnetHeader::decode(*header), packet),
+            None => (None, read),
+        };
+        let unpacked = header.and_then(|header| {
+            let unpacked = unpack(header, packet, batch).ok()?;
+            Some((header.gso.is_some(), unpacked))
+        });
+        let Some((is_super, Unpacked { added, lost })) = unpacked else {
+            Counting::add(&self.counting.malformed, 1);
+            return 0;
+        };
+        if is_super {
+            Counting::add(&self.counting.supers_received, 1);
+            Counting::add(&self.counting.segments_received, added);
+        }
+        Counting::add(&self.counting.lost, lost);
+        added
+    }
+
+    fn write_alone(&self, packet: &[u8]) -> io::Result<()> {
+        let mut file = self.file.get_ref();
+        // The kernel takes a packet whole or not at all.
+        if self.vnet {
+            let parts = [IoSlice::new(&[0; VNET_LEN]), IoSlice::new(packet)];
+            file.write_vectored(&parts).map(drop)
+        } else {
+            file.write(packet).map(drop)
         }
     }
 }
@@ -108,6 +298,10 @@ impl Tun for TunDevice {
             // The kernel would silently cut the packet.
             let why = "the buffer is smaller than the device's MTU";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, why)));
+        }
+        if self.vnet {
+            let mut backlog = backlog::lock(&self.backlog);
+            return backlog.next(buffer, |batch| self.fill(cx, batch));
         }
         loop {
             let mut ready = ready!(self.file.poll_read_ready(cx))?;
@@ -120,11 +314,60 @@ impl Tun for TunDevice {
     fn poll_send(&self, cx: &mut Context<'_>, packet: &[u8]) -> Poll<io::Result<()>> {
         loop {
             let mut ready = ready!(self.file.poll_write_ready(cx))?;
-            // The kernel takes a packet whole or not at all.
-            if let Ok(done) = ready.try_io(|file| file.get_ref().write(packet)) {
-                return Poll::Ready(done.map(drop));
+            if let Ok(done) = ready.try_io(|_| self.write_alone(packet)) {
+                return Poll::Ready(done);
             }
         }
+    }
+
+    /// A batch that is not empty and has no room for a super-packet gets nothing.
+    fn poll_recv_batch(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut PacketBatch,
+    ) -> Poll<io::Result<usize>> {
+        if self.vnet {
+            let moved = backlog::lock(&self.backlog).move_into(batch);
+            if moved > 0 {
+                return Poll::Ready(Ok(moved));
+            }
+        }
+        self.fill(cx, batch)
+    }
+
+    fn send_batch(&self, packets: &[&[u8]]) -> usize {
+        let allowed = Allowed {
+            tcp: self.send_tcp.load(Ordering::Relaxed),
+            udp: self.send_udp.load(Ordering::Relaxed),
+        };
+        let taken = if packets.len() == 1 || !(allowed.tcp || allowed.udp) {
+            let taken = |packet: &&&[u8]| self.write_alone(packet).is_ok();
+            packets.iter().filter(taken).count()
+        } else {
+            let mut file = self.file.get_ref();
+            let outcome = coalesce(packets, allowed, |parts| {
+                file.write_vectored(parts).map(drop)
+            });
+            Counting::add(&self.counting.supers_sent, outcome.supers);
+            Counting::add(&self.counting.segments_sent, outcome.segments);
+            if outcome.tcp_refused {
+                self.send_tcp.store(false, Ordering::Relaxed);
+            }
+            if outcome.udp_refused {
+                self.send_udp.store(false, Ordering::Relaxed);
+            }
+            if outcome.tcp_refused || outcome.udp_refused {
+                tracing::debug!(
+                    device = self.name,
+                    tcp = outcome.tcp_refused,
+                    udp = outcome.udp_refused,
+                    "the kernel refused a super-packet; packets go one by one from now on"
+                );
+            }
+            outcome.taken
+        };
+        Counting::add(&self.counting.lost, packets.len() - taken);
+        taken
     }
 
     fn mtu(&self) -> usize {
@@ -136,102 +379,39 @@ impl Tun for TunDevice {
     }
 }
 
-/// Opens the driver, making its device node first where only that is missing (minimal images).
-fn open_door() -> Result<File, TunError> {
-    let open = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(DOOR)
+/// Attaches `file` to the device, with a vnet header if wanted and possible.
+fn attach(
+    file: &File,
+    name: &str,
+    offload: bool,
+    several: bool,
+) -> Result<(String, bool), TunError> {
+    let create = |source| TunError::os("create", name, source);
+    let queue = if several { libc::IFF_MULTI_QUEUE } else { 0 };
+    if !offload {
+        let name = sys::attach(file, name, queue).map_err(create)?;
+        return Ok((name, false));
+    }
+    let name = sys::attach(file, name, queue | libc::IFF_VNET_HDR).map_err(create)?;
+    sys::set_vnet_header(file, VNET_LEN as libc::c_int)
+        .map_err(|source| TunError::os("configure", &name, source))?;
+    Ok((name, true))
+}
+
+/// Asks for all offloads, then for fewer and fewer, until the kernel grants what is asked.
+fn negotiate(file: &File, name: &str, vnet: bool) -> Offloads {
+    const CHECKSUM: libc::c_uint = libc::TUN_F_CSUM;
+    const TCP: libc::c_uint = CHECKSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    const ALL: libc::c_uint = TCP | libc::TUN_F_USO4 | libc::TUN_F_USO6;
+    let granted = [ALL, TCP, CHECKSUM]
+        .into_iter()
+        .find(|work| vnet && sys::set_offload(file, *work).is_ok())
+        .unwrap_or(0);
+    let offloads = Offloads {
+        checksum: granted != 0,
+        tcp: granted & libc::TUN_F_TSO4 != 0,
+        udp: granted & libc::TUN_F_USO4 != 0,
     };
-    let outcome = open().or_else(|missing| {
-        if missing.kind() != io::ErrorKind::NotFound || make_node(Path::new(DOOR)).is_err() {
-            return Err(missing);
-        }
-        open()
-    });
-    outcome.map_err(|source| match source.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => TunError::os("open", DOOR, source),
-        _ => TunError::NoDriver { source },
-    })
-}
-
-fn make_node(at: &Path) -> io::Result<()> {
-    if let Some(folder) = at.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let (major, minor) = DOOR_NUMBER;
-    let everybody = Mode::from_bits_truncate(0o666);
-    Ok(mknod(at, SFlag::S_IFCHR, everybody, makedev(major, minor))?)
-}
-
-fn set_nonblocking(file: &File) -> io::Result<()> {
-    let set = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
-    fcntl(file, FcntlArg::F_SETFL(set | OFlag::O_NONBLOCK))?;
-    Ok(())
-}
-
-/// The kernel's rule (`dev_valid_name`) plus its pattern rule: one `%d` and no other `%`.
-fn check_name(name: &str) -> Result<(), TunError> {
-    let pattern_free = name.replacen("%d", "", 1);
-    let fits = (1..libc::IFNAMSIZ).contains(&name.len()) && name != "." && name != "..";
-    let printable = pattern_free
-        .chars()
-        .all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%'));
-    if fits && printable {
-        Ok(())
-    } else {
-        Err(TunError::BadName {
-            name: name.to_owned(),
-        })
-    }
-}
-
-fn checked_mtu(mtu: usize) -> Result<libc::c_int, TunError> {
-    let wanted = libc::c_int::try_from(mtu)
-        .ok()
-        .filter(|_| MTU_RANGE.contains(&mtu));
-    wanted.ok_or(TunError::BadMtu { mtu })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn names_the_kernel_would_refuse_are_refused_first() {
-        for good in ["wf0", "wf%d", "a", "fifteen-letters"] {
-            check_name(good).unwrap();
-        }
-        for bad in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "a b",
-            "a:b",
-            "%d%d",
-            "%s",
-            "sixteen-letters!",
-            "ä\0",
-        ] {
-            assert!(
-                matches!(check_name(bad), Err(TunError::BadName { .. })),
-                "{bad:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_missing_device_node_is_made_with_folder_and_number() {
-        use std::os::unix::fs::{FileTypeExt, MetadataExt};
-        let folder = tempfile::tempdir().unwrap();
-        let node = folder.path().join("net/tun");
-        make_node(&node).unwrap();
-        let made = std::fs::metadata(&node).unwrap();
-        assert!(made.file_type().is_char_device());
-        assert_eq!(made.rdev(), makedev(10, 200));
-    }
+    tracing::debug!(device = name, ?offloads, "TUN offloads");
+    offloads
 }

@@ -61,6 +61,12 @@ pub enum TunError {
         /// What it is.
         why: String,
     },
+    /// The device was made for one queue.
+    #[error("the TUN device {name:?} was made with one queue; make it with more")]
+    OneQueue {
+        /// The device.
+        name: String,
+    },
     /// Anything else the system refused.
     #[error("cannot {step} the TUN device {name:?}: {source}")]
     Os {

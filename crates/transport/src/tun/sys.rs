@@ -12,10 +12,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Makes the TUN device `name` (or one after the pattern `name%d`) speak through `file`, without
-/// packet headers of its own. Returns the name the kernel gave.
-pub(super) fn attach(file: &File, name: &str) -> io::Result<String> {
+/// packet information, and with the given further flags. Returns the name the kernel gave.
+pub(super) fn attach(file: &File, name: &str, further: libc::c_int) -> io::Result<String> {
     let mut request = named(name);
-    request.ifr_ifru.ifru_flags = flags(libc::IFF_TUN | libc::IFF_NO_PI);
+    request.ifr_ifru.ifru_flags = flags(libc::IFF_TUN | libc::IFF_NO_PI | further);
     // SAFETY: TUNSETIFF reads and writes one ifreq, which lives on our stack.
     unsafe { ioctl(file.as_raw_fd(), libc::TUNSETIFF, &mut request)? };
     Ok(name_of(&request))
@@ -38,6 +38,27 @@ pub(super) fn attached(file: &File) -> io::Result<(String, libc::c_int)> {
     // SAFETY: TUNGETIFF has filled the flags of the union.
     let set = unsafe { request.ifr_ifru.ifru_flags };
     Ok((name_of(&request), libc::c_int::from(set.cast_unsigned())))
+}
+
+/// Sets the length of the vnet header before each packet of the device behind `file`.
+pub(super) fn set_vnet_header(file: &File, length: libc::c_int) -> io::Result<()> {
+    // SAFETY: TUNSETVNETHDRSZ reads one int, which lives on our stack for the call.
+    let outcome =
+        unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const length) };
+    done(outcome)
+}
+
+/// Tells the kernel which work on packets (`TUN_F_*`) it may leave to the reader of `file`.
+pub(super) fn set_offload(file: &File, work: libc::c_uint) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes a plain number and no pointer.
+    let outcome = unsafe {
+        libc::ioctl(
+            file.as_raw_fd(),
+            libc::TUNSETOFFLOAD,
+            libc::c_ulong::from(work),
+        )
+    };
+    done(outcome)
 }
 
 /// The MTU in bytes.
@@ -87,7 +108,11 @@ fn ask(code: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
 /// `code` must be a request that reads or writes exactly one `ifreq`.
 unsafe fn ioctl(fd: RawFd, code: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: the pointer is valid for the call, and the caller vouches for the request.
-    match unsafe { libc::ioctl(fd, code, std::ptr::from_mut(request)) } {
+    done(unsafe { libc::ioctl(fd, code, std::ptr::from_mut(request)) })
+}
+
+fn done(outcome: libc::c_int) -> io::Result<()> {
+    match outcome {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }

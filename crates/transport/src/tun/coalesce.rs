@@ -1,0 +1,173 @@
+//! Packets of one flow put together into the super-packets that the kernel would have made of them, with nothing copied
+//! but their headers.
+//!
+//! The rules are those of Linux's GRO, or stricter: what would not come out again bit for bit, but for IPv4
+//! identification under DF, is written alone and untouched, above all what carries a wrong checksum. Packets of one flow
+//! are never reordered; those of different flows may be.
+
+mod flow;
+mod group;
+
+use std::io::{self, IoSlice};
+
+use flow::Glance;
+use group::{GROUP_MAX, Group};
+
+use super::vnet::{Super, VNET_LEN, VnetHeader};
+
+/// Flows whose packets may alternate and still be put together.
+const OPEN_GROUPS: usize = 8;
+
+/// Which super-packets the kernel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Allowed {
+    pub(super) tcp: bool,
+    pub(super) udp: bool,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Coalesced {
+    /// Packets the kernel took, in whichever form.
+    pub(super) taken: usize,
+    /// Super-packets among what it took.
+    pub(super) supers: usize,
+    /// Packets in them.
+    pub(super) segments: usize,
+    /// Kinds of which the kernel refused a super-packet: not to be tried again.
+    pub(super) tcp_refused: bool,
+    pub(super) udp_refused: bool,
+}
+
+/// Hands `packets` to `write`, each write one packet or super-packet behind its vnet header.
+///
+/// A super-packet that `write` refuses as invalid is written again as the packets it was made of.
+pub(super) fn coalesce<W>(packets: &[&[u8]], allowed: Allowed, write: W) -> Coalesced
+where
+    W: FnMut(&[IoSlice<'_>]) -> io::Result<()>,
+{
+    let mut turn = Turn {
+        packets,
+        allowed,
+        write,
+        groups: std::array::from_fn(|_| Group::default()),
+        order: std::array::from_fn(|slot| slot as u8),
+        open: 0,
+        outcome: Coalesced::default(),
+    };
+    for index in 0..packets.len() {
+        turn.place(index);
+    }
+    while turn.open > 0 {
+        turn.flush(0);
+    }
+    turn.outcome
+}
+
+struct Turn<'a, W> {
+    packets: &'a [&'a [u8]],
+    allowed: Allowed,
+    write: W,
+    groups: [Group; OPEN_GROUPS],
+    /// Slots of the open groups, oldest first, then the free ones.
+    order: [u8; OPEN_GROUPS],
+    open: usize,
+    outcome: Coalesced,
+}
+
+impl<W: FnMut(&[IoSlice<'_>]) -> io::Result<()>> Turn<'_, W> {
+    fn place(&mut self, index: usize) {
+        let packet = self.packets[index];
+        let Some(glance) = Glance::at(packet) else {
+            return self.alone(packet);
+        };
+        let candidate = glance.candidate.filter(|it| match it.kind {
+            Super::Tcp4 | Super::Tcp6 => self.allowed.tcp,
+            Super::Udp => self.allowed.udp,
+        });
+        // From the end, so that flushing one moves none that is still to be looked at.
+        for place in (0..self.open).rev() {
+            let group = &mut self.groups[usize::from(self.order[place])];
+            if !group.shares_flow(&glance, packet, self.packets) {
+                continue;
+            }
+            if let Some(candidate) = &candidate
+                && group.append(candidate, index, self.packets)
+            {
+                if group.is_complete() {
+                    self.flush(place);
+                }
+                return;
+            }
+            self.flush(place);
+        }
+        match candidate {
+            Some(candidate) if !candidate.last => {
+                if self.open == OPEN_GROUPS {
+                    self.flush(0);
+                }
+                self.groups[usize::from(self.order[self.open])].open(
+                    &glance,
+                    candidate,
+                    index,
+                    packet.len(),
+                );
+                self.open += 1;
+            }
+            _ => self.alone(packet),
+        }
+    }
+
+    fn flush(&mut self, place: usize) {
+        let slot = usize::from(self.order[place]);
+        self.order[place..self.open].rotate_left(1);
+        self.open -= 1;
+        let group = &self.groups[slot];
+        let members = group.members();
+        if let [only] = members {
+            return self.alone(self.packets[*only as usize]);
+        }
+        let head = group.head(self.packets);
+        let mut parts = [IoSlice::new(&[]); GROUP_MAX + 1];
+        parts[0] = IoSlice::new(head.bytes());
+        for (part, member) in parts[1..].iter_mut().zip(members) {
+            *part = IoSlice::new(&self.packets[*member as usize][group.headers()..]);
+        }
+        match (self.write)(&parts[..=members.len()]) {
+            Ok(()) => {
+                self.outcome.taken += members.len();
+                self.outcome.supers += 1;
+                self.outcome.segments += members.len();
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                match group.kind() {
+                    Super::Tcp4 | Super::Tcp6 => {
+                        self.allowed.tcp = false;
+                        self.outcome.tcp_refused = true;
+                    }
+                    Super::Udp => {
+                        self.allowed.udp = false;
+                        self.outcome.udp_refused = true;
+                    }
+                }
+                for place in 0..members.len() {
+                    let member = self.groups[slot].members()[place];
+                    self.alone(self.packets[member as usize]);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn alone(&mut self, packet: &[u8]) {
+        const PLAIN: [u8; VNET_LEN] = [0; VNET_LEN];
+        debug_assert_eq!(VnetHeader::default().encode(), PLAIN);
+        let parts = [IoSlice::new(&PLAIN), IoSlice::new(packet)];
+        if (self.write)(&parts).is_ok() {
+            self.outcome.taken += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
