@@ -1,8 +1,10 @@
 //! The shared UDP socket: tunnel messages and QUIC through one port, hence one NAT mapping.
 //!
-//! A single reader task receives in batches (`recvmmsg`, GRO), looks at the first byte of every
-//! datagram and appends it to one of two bounded queues. When a queue is full its newest
-//! datagrams are dropped and counted, as a router would; nothing here grows with what peers send.
+//! Whoever reads receives in batches (`recvmmsg`, GRO) and looks at the first byte of every
+//! datagram. A background task does, and appends it to one of two bounded queues, until the
+//! [`TunnelReceiver`] leads: then its task reads, works on tunnel messages where the kernel wrote
+//! them, and only QUIC is queued. When a queue is full its newest datagrams are dropped and
+//! counted, as a router would; nothing here grows with what peers send.
 //! Sending needs no task: any holder of a [`SharedSocket`] writes straight to the kernel.
 //! It refuses to authenticate, decrypt or answer anything.
 
@@ -10,52 +12,34 @@ mod batch;
 mod demux;
 mod error;
 mod inner;
+mod intake;
+mod kernel;
+mod open;
+mod pile;
 mod queue;
 mod quic_side;
 mod reader;
+mod receiver;
 mod stats;
+mod turn;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use nix::sys::socket::{setsockopt, sockopt};
 use quinn::udp::Transmit;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::AbortHandle;
 
 pub use batch::Batch;
 pub use demux::{Kind, classify};
 pub use error::BindError;
+pub use open::SocketOptions;
 pub(crate) use quic_side::QuicSide;
+pub use receiver::TunnelReceiver;
 pub use stats::SocketStats;
 
 use inner::Inner;
-
-/// 4 MiB: about 45 ms of a 1 Gb/s stream's worth of datagrams on the smallest kernel accounting
-/// (each 1,420-byte datagram is charged about 2,300 bytes), i.e. several scheduling delays.
-const KERNEL_BUFFER: usize = 4 << 20;
-
-/// How to open the socket.
-#[derive(Debug, Clone, Copy)]
-pub struct SocketOptions {
-    /// Firewall mark of every packet sent (`SO_MARK`), so that a kill switch and policy routing
-    /// can tell our own traffic from what must enter the tunnel. Needs `CAP_NET_ADMIN`.
-    pub mark: Option<u32>,
-    /// Kernel receive and send buffer, bytes each. A best effort: without privilege the kernel
-    /// silently caps it at `net.core.rmem_max`/`wmem_max`.
-    pub buffers: usize,
-}
-
-impl Default for SocketOptions {
-    fn default() -> Self {
-        Self {
-            mark: None,
-            buffers: KERNEL_BUFFER,
-        }
-    }
-}
 
 /// The sending half and the handle of the socket; cheap to clone.
 ///
@@ -65,15 +49,6 @@ impl Default for SocketOptions {
 pub struct SharedSocket {
     inner: Arc<Inner>,
     reader: Arc<ReaderTask>,
-}
-
-/// The receiving half for tunnel messages. There is one per socket.
-///
-/// Dropping it makes the reader count and discard tunnel messages; QUIC goes on.
-#[derive(Debug)]
-pub struct TunnelReceiver {
-    inner: Arc<Inner>,
-    _reader: Arc<ReaderTask>,
 }
 
 /// Ends the reader task with its last owner.
@@ -98,16 +73,12 @@ impl SharedSocket {
         options: SocketOptions,
     ) -> Result<(Self, TunnelReceiver), BindError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
-        let socket = open(addr, options)?;
+        let socket = open::open(addr, options)?;
         let os = |step| move |source| BindError::os(addr, step, source);
         let inner = Arc::new(Inner::new(socket.into()).map_err(os("prepare"))?);
-        inner.tunnel.open();
         let reader = runtime.spawn(reader::run(Arc::clone(&inner)));
         let reader = Arc::new(ReaderTask(reader.abort_handle()));
-        let receiver = TunnelReceiver {
-            inner: Arc::clone(&inner),
-            _reader: Arc::clone(&reader),
-        };
+        let receiver = TunnelReceiver::new(Arc::clone(&inner), Arc::clone(&reader));
         Ok((Self { inner, reader }, receiver))
     }
 
@@ -186,40 +157,27 @@ impl SharedSocket {
         self.inner.try_send_segments(to, buffer, segment)
     }
 
+    /// Waits until the kernel's send buffer may have room again after `WouldBlock`. Any number of
+    /// tasks may wait. Cancel safe.
+    ///
+    /// # Errors
+    /// The runtime the socket was opened on is gone.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.inner.io.writable().await
+    }
+
+    /// The poll form of [`writable`](Self::writable), for one task per socket: only the last one
+    /// that asked is woken.
+    ///
+    /// # Errors
+    /// As [`writable`](Self::writable).
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.io.poll_send_ready(cx)
+    }
+
     /// The QUIC half, for one endpoint; `None` while another endpoint has it.
     pub(crate) fn quic_side(&self) -> Option<Arc<QuicSide>> {
         QuicSide::claim(Arc::clone(&self.inner), Arc::clone(&self.reader))
-    }
-}
-
-impl TunnelReceiver {
-    /// Waits for tunnel messages and exchanges everything that is queued for the contents of
-    /// `batch`, whose memory is reused by the queue. Returns the number of datagrams, at least 1.
-    ///
-    /// Cancel safe. The type byte and the three zero bytes have been checked, nothing else.
-    ///
-    /// # Errors
-    /// The socket is broken for good.
-    pub async fn recv(&mut self, batch: &mut Batch) -> io::Result<usize> {
-        std::future::poll_fn(|cx| self.poll_recv(cx, batch)).await
-    }
-
-    /// The poll form of [`recv`](Self::recv).
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv).
-    pub fn poll_recv(
-        &mut self,
-        cx: &mut Context<'_>,
-        batch: &mut Batch,
-    ) -> Poll<io::Result<usize>> {
-        self.inner.tunnel.poll_swap(cx, batch)
-    }
-}
-
-impl Drop for TunnelReceiver {
-    fn drop(&mut self) {
-        self.inner.tunnel.close();
     }
 }
 
@@ -240,41 +198,6 @@ fn plain(destination: SocketAddr, contents: &[u8], segment_size: Option<usize>) 
         segment_size,
         src_ip: None,
     }
-}
-
-fn open(addr: SocketAddr, options: SocketOptions) -> Result<Socket, BindError> {
-    let os = |step| move |source| BindError::os(addr, step, source);
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))
-        .map_err(os("open"))?;
-    if addr.is_ipv6() {
-        // Dual stack only when every address was asked for; a named IPv6 address is that one.
-        socket
-            .set_only_v6(!addr.ip().is_unspecified())
-            .map_err(os("configure"))?;
-    }
-    if let Some(mark) = options.mark {
-        setsockopt(&socket, sockopt::Mark, &mark)
-            .map_err(|errno| BindError::os(addr, "mark", errno.into()))?;
-    }
-    size_buffers(&socket, options.buffers);
-    socket.bind(&addr.into()).map_err(os("bind"))?;
-    Ok(socket)
-}
-
-/// A best effort: a smaller buffer costs throughput, not correctness.
-fn size_buffers(socket: &Socket, bytes: usize) {
-    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
-        let _ = socket.set_recv_buffer_size(bytes);
-    }
-    if setsockopt(socket, sockopt::SndBufForce, &bytes).is_err() {
-        let _ = socket.set_send_buffer_size(bytes);
-    }
-    tracing::debug!(
-        asked = bytes,
-        receive = socket.recv_buffer_size().unwrap_or(0),
-        send = socket.send_buffer_size().unwrap_or(0),
-        "UDP buffers"
-    );
 }
 
 #[cfg(test)]

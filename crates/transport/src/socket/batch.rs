@@ -1,34 +1,22 @@
-//! A batch of datagrams in one contiguous piece of memory, in the order they arrived.
+//! What a tunnel receiver works on: received datagrams with their sources, in order of arrival.
 //!
-//! It serves as the queue's storage and, exchanged whole, as what the receiver works on, so that
-//! the steady state allocates nothing. It refuses to grow past the bounds its queue gives.
+//! They lie either in memory that changed places with the queue's, or, while the receiver leads,
+//! where the kernel wrote them. It refuses to mix the two: what was queued is handed out before
+//! anything newer is read.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use quinn::udp::EcnCodepoint;
+use super::intake::Landing;
+use super::pile::Pile;
 
 /// Received datagrams with their sources. Reuse one for all calls.
+///
+/// A receiver that leads makes it take 1 MiB for the kernel to write to, once; one that does not
+/// fills it with at most the 4 MiB of its queue, which are given back when it leads.
 #[derive(Debug, Default)]
 pub struct Batch {
-    runs: Vec<Run>,
-    bytes: Vec<u8>,
-    datagrams: usize,
-}
-
-/// One or more datagrams of one peer, all `stride` bytes long but for a shorter last one.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
-    pub(super) from: SocketAddr,
-    pub(super) len: usize,
-    pub(super) stride: usize,
-    pub(super) ecn: Option<EcnCodepoint>,
-    pub(super) local_ip: Option<IpAddr>,
-}
-
-impl Run {
-    pub(super) fn datagrams(&self) -> usize {
-        self.len.div_ceil(self.stride)
-    }
+    queued: Pile,
+    landed: Landing,
 }
 
 impl Batch {
@@ -41,29 +29,30 @@ impl Batch {
     /// Number of datagrams.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.datagrams
+        self.queued.datagrams() + self.landed.datagrams()
     }
 
     /// Whether there is no datagram.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.datagrams == 0
+        self.len() == 0
     }
 
     /// Forgets the datagrams, keeps the memory.
     pub fn clear(&mut self) {
-        self.runs.clear();
-        self.bytes.clear();
-        self.datagrams = 0;
+        self.queued.clear();
+        self.landed.clear();
     }
 
     /// The datagrams in order of arrival, each with its source address.
     pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        let mut rest = self.bytes.as_slice();
-        self.runs.iter().flat_map(move |run| {
-            let (bytes, tail) = rest.split_at(run.len);
-            rest = tail;
-            bytes
+        let (runs, bytes) = if self.landed.is_empty() {
+            (self.queued.runs(), self.queued.bytes())
+        } else {
+            self.landed.parts()
+        };
+        runs.iter().flat_map(move |run| {
+            bytes[run.start..run.start + run.len]
                 .chunks(run.stride)
                 .map(|datagram| (run.from, datagram))
         })
@@ -71,59 +60,53 @@ impl Batch {
 
     /// As [`iter`](Self::iter), for decryption in place.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SocketAddr, &mut [u8])> {
-        let mut rest = self.bytes.as_mut_slice();
-        self.runs.iter().flat_map(move |run| {
-            let (bytes, tail) = std::mem::take(&mut rest).split_at_mut(run.len);
+        let (runs, mut rest) = if self.landed.is_empty() {
+            self.queued.parts_mut()
+        } else {
+            self.landed.parts_mut()
+        };
+        let mut at = 0;
+        runs.iter().flat_map(move |run| {
+            let (_, tail) = std::mem::take(&mut rest).split_at_mut(run.start - at);
+            let (bytes, tail) = tail.split_at_mut(run.len);
             rest = tail;
+            at = run.start + run.len;
             bytes
                 .chunks_mut(run.stride)
                 .map(|datagram| (run.from, datagram))
         })
     }
 
-    pub(super) fn runs(&self) -> &[Run] {
-        &self.runs
+    /// Empty, for what changes places with a queue's.
+    pub(super) fn for_queue(&mut self) -> &mut Pile {
+        self.clear();
+        &mut self.queued
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// Empty, for the kernel to write to; what it held for the queue is given back.
+    pub(super) fn for_kernel(&mut self) -> &mut Landing {
+        self.queued = Pile::default();
+        self.landed.clear();
+        &mut self.landed
     }
 
-    /// Appends a run unless that would pass `limits`; says whether it did.
-    pub(super) fn push(&mut self, run: Run, bytes: &[u8], limits: Limits) -> bool {
-        debug_assert_eq!(run.len, bytes.len());
-        let length = self.bytes.len() + bytes.len();
-        if self.runs.len() >= limits.runs || length > limits.bytes {
-            return false;
-        }
-        if length > self.bytes.capacity() {
-            // Doubling, but never past the bound, as Vec's own growth would.
-            let target = (self.bytes.capacity() * 2).clamp(length, limits.bytes);
-            self.bytes.reserve_exact(target - self.bytes.len());
-        }
-        self.bytes.extend_from_slice(bytes);
-        self.datagrams += run.datagrams();
-        self.runs.push(run);
-        true
+    /// Bytes of memory held, used or not.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.queued.memory() + self.landed.memory()
     }
-}
-
-/// The most a batch may hold.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) bytes: usize,
-    pub(super) runs: usize,
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    use super::super::pile::{Limits, Run};
     use super::*;
 
-    fn run(port: u16, len: usize, stride: usize) -> Run {
+    fn run(port: u16, start: usize, len: usize, stride: usize) -> Run {
         let from = SocketAddr::from(([10, 0, 0, 1], port));
         Run {
             from,
+            start,
             len,
             stride,
             ecn: None,
@@ -131,15 +114,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn datagrams_come_back_in_order_and_can_be_changed_in_place() {
-        let limits = Limits {
-            bytes: 100,
-            runs: 10,
-        };
-        let mut batch = Batch::new();
-        assert!(batch.push(run(1, 5, 2), b"aabbc", limits));
-        assert!(batch.push(run(2, 3, 3), b"xyz", limits));
+    /// Both kinds of memory show the same.
+    fn check(mut batch: Batch) {
         assert_eq!(batch.len(), 4);
         let seen: Vec<(u16, &[u8])> = batch.iter().map(|(from, d)| (from.port(), d)).collect();
         assert_eq!(seen, [(1, &b"aa"[..]), (1, b"bb"), (1, b"c"), (2, b"xyz")]);
@@ -147,23 +123,47 @@ mod tests {
             datagram[0] = b'_';
         }
         assert_eq!(batch.iter().map(|(_, d)| d[0]).collect::<Vec<_>>(), b"____");
+        assert_eq!(batch.iter().map(|(_, d)| d.len()).sum::<usize>(), 8);
         batch.clear();
         assert!(batch.is_empty() && batch.iter().next().is_none());
+        assert!(batch.iter_mut().next().is_none());
     }
 
     #[test]
-    fn the_bounds_hold_for_bytes_memory_and_runs() {
-        let limits = Limits { bytes: 10, runs: 3 };
+    fn queued_datagrams_come_back_in_order_and_can_be_changed_in_place() {
+        let limits = Limits {
+            bytes: 100,
+            runs: 10,
+        };
         let mut batch = Batch::new();
-        assert!(batch.push(run(1, 6, 6), &[0; 6], limits));
-        assert!(!batch.push(run(1, 5, 5), &[0; 5], limits));
-        assert!(batch.push(run(1, 3, 3), &[0; 3], limits));
-        assert!(batch.bytes.capacity() <= limits.bytes);
-        assert!(batch.push(run(1, 1, 1), &[0; 1], limits));
-        batch.clear();
-        for _ in 0..3 {
-            assert!(batch.push(run(1, 1, 1), &[0; 1], limits));
-        }
-        assert!(!batch.push(run(1, 1, 1), &[0; 1], limits));
+        assert!(batch.for_queue().push(run(1, 0, 5, 2), b"aabbc", limits));
+        assert!(batch.for_queue().is_empty(), "what is asked for is empty");
+        assert!(batch.for_queue().push(run(1, 0, 5, 2), b"aabbc", limits));
+        assert!(batch.queued.push(run(2, 0, 3, 3), b"xyz", limits));
+        check(batch);
+    }
+
+    #[test]
+    fn landed_datagrams_come_back_in_order_and_can_be_changed_in_place() {
+        let mut batch = Batch::new();
+        let landing = batch.for_kernel();
+        landing.memory_mut()[7..12].copy_from_slice(b"aabbc");
+        landing.memory_mut()[100_000..100_003].copy_from_slice(b"xyz");
+        landing.keep(run(1, 7, 5, 2));
+        landing.keep(run(2, 100_000, 3, 3));
+        check(batch);
+    }
+
+    #[test]
+    fn leading_gives_the_memory_of_the_queue_back() {
+        let limits = Limits {
+            bytes: 4 << 20,
+            runs: 10,
+        };
+        let mut batch = Batch::new();
+        let queued = batch.for_queue();
+        assert!(queued.push(run(1, 0, 4 << 20, 1000), &vec![0; 4 << 20], limits));
+        batch.for_kernel().memory_mut();
+        assert_eq!(batch.memory(), super::super::intake::MEMORY);
     }
 }

@@ -5,17 +5,20 @@
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use quinn::udp::{Transmit, UdpSocketState};
 use tokio::io::Interest;
 
-use super::batch::Limits;
+use super::kernel;
+use super::pile::Limits;
 use super::plain;
 use super::queue::Queue;
 use super::stats::{Counters, SocketStats};
+use super::turn::Turn;
 
 /// Tunnel queue: 4 MiB (about 30 ms at 1 Gb/s) and 8,192 runs of about 100 bytes of bookkeeping.
-/// Worst case twice that, since two batches change places: below 10 MiB.
+/// Worst case twice that, since two piles change places: below 10 MiB.
 const TUNNEL: Limits = Limits {
     bytes: 4 << 20,
     runs: 8192,
@@ -35,6 +38,7 @@ pub(super) struct Inner {
     pub(super) local: SocketAddr,
     pub(super) tunnel: Queue,
     pub(super) quic: Queue,
+    pub(super) turn: Turn,
     pub(super) counters: Counters,
 }
 
@@ -49,6 +53,7 @@ impl Inner {
             local,
             tunnel: Queue::new(TUNNEL),
             quic: Queue::new(QUIC),
+            turn: Turn::default(),
             counters: Counters::default(),
         })
     }
@@ -131,8 +136,16 @@ impl Inner {
         Ok(sent)
     }
 
+    /// Nobody can read any more: says so to both consumers, for ever.
+    pub(super) fn break_off(&self, cause: &io::Error) {
+        tracing::error!(error = %cause, "the shared UDP socket failed");
+        self.tunnel.break_off(cause.kind());
+        self.quic.break_off(cause.kind());
+    }
+
     pub(super) fn stats(&self) -> SocketStats {
         let counters = &self.counters;
+        let kernel = kernel::receive_queue(self.io.as_fd()).unwrap_or_default();
         SocketStats {
             quic_in: counters.quic_in.read(),
             tunnel_in: counters.tunnel_in.read(),
@@ -141,6 +154,8 @@ impl Inner {
             tunnel_dropped: counters.tunnel_dropped.read(),
             quic_queued_bytes: self.quic.bytes() as u64,
             tunnel_queued_bytes: self.tunnel.bytes() as u64,
+            kernel_queued_bytes: kernel.charged,
+            kernel_dropped: kernel.dropped,
             sent: counters.sent.read(),
             send_errors: counters.send_errors.read(),
             receive_errors: counters.receive_errors.read(),

@@ -1,13 +1,13 @@
-//! A bounded queue of datagrams between the reader task and one consumer.
+//! A bounded queue of datagrams between whoever reads the kernel and one consumer.
 //!
-//! Two batches change places: the reader appends to one while the consumer works on the other.
+//! Two piles change places: the reader appends to one while the consumer works on the other.
 //! It refuses what does not fit, and everything while nobody listens.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::batch::{Batch, Limits, Run};
+use super::pile::{Limits, Pile, Run};
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -17,7 +17,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    pending: Batch,
+    pending: Pile,
     waker: Option<Waker>,
     listening: bool,
     broken: Option<io::ErrorKind>,
@@ -41,7 +41,7 @@ impl Queue {
         let mut state = self.lock();
         state.listening = false;
         state.waker = None;
-        state.pending = Batch::new();
+        state.pending = Pile::default();
     }
 
     /// Appends without waking, see [`wake`](Self::wake). Says whether the run was taken.
@@ -74,21 +74,16 @@ impl Queue {
         }
     }
 
-    /// Exchanges `batch` for everything pending. Only the last caller's waker is kept.
+    /// Exchanges `pile` for everything pending. Only the last caller's waker is kept.
     pub(super) fn poll_swap(
         &self,
         cx: &mut Context<'_>,
-        batch: &mut Batch,
+        pile: &mut Pile,
     ) -> Poll<io::Result<usize>> {
-        batch.clear();
         let mut state = self.lock();
-        if !state.pending.is_empty() {
-            std::mem::swap(&mut state.pending, batch);
-            return Poll::Ready(Ok(batch.len()));
-        }
-        if let Some(cause) = state.broken {
-            let error = io::Error::new(cause, "the UDP socket failed and is no longer read");
-            return Poll::Ready(Err(error));
+        let taken = state.swap(pile)?;
+        if taken > 0 {
+            return Poll::Ready(Ok(taken));
         }
         if !state
             .waker
@@ -100,6 +95,17 @@ impl Queue {
         Poll::Pending
     }
 
+    /// As [`poll_swap`](Self::poll_swap) for a consumer that will wait for something else: 0 if
+    /// nothing is pending, and then the queue gives its memory back.
+    pub(super) fn take(&self, pile: &mut Pile) -> io::Result<usize> {
+        let mut state = self.lock();
+        let taken = state.swap(pile)?;
+        if taken == 0 {
+            state.pending = Pile::default();
+        }
+        Ok(taken)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.lock().pending.bytes().len()
     }
@@ -107,6 +113,23 @@ impl Queue {
     /// No code panics while holding the lock, and a half-done push leaves nothing unsound.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Exchanges `pile` for everything pending and says how much that is. Tells that the socket is
+    /// gone when nothing is left.
+    fn swap(&mut self, pile: &mut Pile) -> io::Result<usize> {
+        pile.clear();
+        match self.broken {
+            _ if !self.pending.is_empty() => std::mem::swap(&mut self.pending, pile),
+            Some(cause) => {
+                let why = "the UDP socket failed and is no longer read";
+                return Err(io::Error::new(cause, why));
+            }
+            None => {}
+        }
+        Ok(pile.datagrams())
     }
 }
 
@@ -122,6 +145,7 @@ mod tests {
         let from = SocketAddr::from(([10, 0, 0, 1], 1));
         let run = Run {
             from,
+            start: 0,
             len: 4,
             stride: 4,
             ecn: None,
@@ -141,18 +165,35 @@ mod tests {
         assert!(!queue.open(), "a second listener is refused");
         assert!(one(&queue));
         queue.break_off(io::ErrorKind::NetworkDown);
-        let mut batch = Batch::new();
+        let mut pile = Pile::default();
         assert_eq!(
-            poll_fn(|cx| queue.poll_swap(cx, &mut batch)).await.unwrap(),
+            poll_fn(|cx| queue.poll_swap(cx, &mut pile)).await.unwrap(),
             1
         );
         for _ in 0..2 {
-            let error = poll_fn(|cx| queue.poll_swap(cx, &mut batch))
+            let error = poll_fn(|cx| queue.poll_swap(cx, &mut pile))
                 .await
                 .unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::NetworkDown);
+            assert!(queue.take(&mut pile).is_err());
         }
-        assert!(batch.is_empty());
+        assert!(pile.is_empty());
+    }
+
+    #[test]
+    fn taking_leaves_nothing_behind_not_even_memory() {
+        let queue = Queue::new(Limits {
+            bytes: 100,
+            runs: 10,
+        });
+        queue.open();
+        assert!(one(&queue) && one(&queue));
+        let mut pile = Pile::default();
+        assert_eq!(queue.take(&mut pile).unwrap(), 2);
+        assert!(one(&queue));
+        assert_eq!(queue.take(&mut pile).unwrap(), 1);
+        assert_eq!(queue.take(&mut pile).unwrap(), 0);
+        assert_eq!(queue.lock().pending.memory(), 0);
     }
 
     #[tokio::test]
@@ -164,7 +205,7 @@ mod tests {
         queue.open();
         let waiting = tokio::spawn({
             let queue = std::sync::Arc::clone(&queue);
-            async move { poll_fn(|cx| queue.poll_swap(cx, &mut Batch::new())).await }
+            async move { poll_fn(|cx| queue.poll_swap(cx, &mut Pile::default())).await }
         });
         while queue.lock().waker.is_none() {
             tokio::task::yield_now().await;

@@ -15,8 +15,8 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::ReaderTask;
-use super::batch::Batch;
 use super::inner::Inner;
+use super::pile::Pile;
 
 /// Held by one quinn endpoint at a time.
 #[derive(Debug)]
@@ -26,12 +26,11 @@ pub(crate) struct QuicSide {
     _reader: Arc<ReaderTask>,
 }
 
-/// The batch being handed to quinn, and how far that has come.
+/// What is being handed to quinn, and how far that has come.
 #[derive(Debug, Default)]
 struct Draining {
-    batch: Batch,
+    pile: Pile,
     next_run: usize,
-    next_byte: usize,
 }
 
 impl QuicSide {
@@ -77,12 +76,11 @@ impl AsyncUdpSocket for QuicSide {
     ) -> Poll<io::Result<usize>> {
         let mut draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
         let filled = loop {
-            if draining.next_run == draining.batch.runs().len() {
+            if draining.next_run == draining.pile.runs().len() {
                 draining.next_run = 0;
-                draining.next_byte = 0;
-                ready!(self.inner.quic.poll_swap(cx, &mut draining.batch))?;
+                ready!(self.inner.quic.poll_swap(cx, &mut draining.pile))?;
             }
-            // Zero only if every run was too large for quinn's buffers: take the next batch.
+            // Zero only if every run was too large for quinn's buffers: take what came since.
             let filled = self.fill(&mut draining, buffers, metas);
             if filled > 0 || buffers.is_empty() || metas.is_empty() {
                 break filled;
@@ -118,19 +116,17 @@ impl QuicSide {
         let mut slots = buffers.iter_mut().zip(metas);
         let mut slot = slots.next();
         let mut filled = 0;
-        while let Some(run) = draining.batch.runs().get(draining.next_run).copied() {
+        while let Some(run) = draining.pile.runs().get(draining.next_run).copied() {
             let Some((buffer, meta)) = slot.as_mut() else {
                 break;
             };
-            let start = draining.next_byte;
             draining.next_run += 1;
-            draining.next_byte += run.len;
             let Some(target) = buffer.get_mut(..run.len) else {
                 // Larger than any packet quinn accepts; a truncated one would be noise.
                 self.inner.counters.quic_dropped.add(run.datagrams());
                 continue;
             };
-            target.copy_from_slice(&draining.batch.bytes()[start..start + run.len]);
+            target.copy_from_slice(&draining.pile.bytes()[run.start..run.start + run.len]);
             **meta = RecvMeta {
                 addr: run.from,
                 len: run.len,

@@ -19,6 +19,12 @@ pub struct SocketStats {
     pub quic_queued_bytes: u64,
     /// Bytes waiting for the tunnel receiver now.
     pub tunnel_queued_bytes: u64,
+    /// Memory the kernel holds for datagrams nobody has read yet, as it reckons: up to three times
+    /// their bytes.
+    pub kernel_queued_bytes: u64,
+    /// Datagrams the kernel dropped before anybody read them: its buffer was full, or the checksum
+    /// was wrong. Counted modulo 2^32; always 0 before Linux 4.12.
+    pub kernel_dropped: u64,
     /// Sent, of both kinds.
     pub sent: u64,
     /// Calls to send that the kernel refused for good.

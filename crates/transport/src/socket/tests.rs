@@ -1,31 +1,61 @@
-//! A kernel that refuses to segment, brought about on a real socket.
+//! What the public interface cannot bring about: kernels that refuse offloads, a dead descriptor,
+//! datagrams of both kinds in one buffer; and what memory is held.
 
 #![allow(clippy::unwrap_used)]
-#![allow(unsafe_code)] // SO_NO_CHECK has no safe form
+#![allow(unsafe_code)] // options with no safe form, and a descriptor taken away
 
+use std::future::poll_fn;
+use std::io::IoSliceMut;
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use quinn::AsyncUdpSocket;
+use quinn::udp::RecvMeta;
 
 use super::*;
 
-#[tokio::test]
-async fn a_kernel_that_refuses_to_segment_gets_single_datagrams() {
+fn bind() -> (SharedSocket, TunnelReceiver) {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (sender, _unused) = SharedSocket::bind(any, SocketOptions::default()).unwrap();
-    let (receiver, mut tunnel) = SharedSocket::bind(any, SocketOptions::default()).unwrap();
-    // Linux answers EINVAL to UDP_SEGMENT on a socket that sends no checksums.
-    let on: libc::c_int = 1;
+    SharedSocket::bind(any, SocketOptions::default()).unwrap()
+}
+
+fn set(socket: &SharedSocket, level: libc::c_int, option: libc::c_int, value: libc::c_int) {
     // SAFETY: the option reads one int, which lives on our stack for the call.
     let outcome = unsafe {
         libc::setsockopt(
-            sender.inner.io.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NO_CHECK,
-            std::ptr::from_ref(&on).cast(),
+            socket.inner.io.as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(&value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     assert_eq!(outcome, 0);
+}
+
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what)
+        .await
+        .unwrap()
+}
+
+/// `count` tunnel messages of `length` bytes, numbered in their last byte.
+fn messages(count: u8, length: usize) -> Vec<u8> {
+    let mut buffer = vec![7; usize::from(count) * length];
+    for (message, number) in buffer.chunks_mut(length).zip(0..) {
+        message[..4].copy_from_slice(&[4, 0, 0, 0]);
+        message[length - 1] = number;
+    }
+    buffer
+}
+
+#[tokio::test]
+async fn a_kernel_that_refuses_to_segment_gets_single_datagrams() {
+    let (sender, _unused) = bind();
+    let (receiver, mut tunnel) = bind();
+    // Linux answers EINVAL to UDP_SEGMENT on a socket that sends no checksums.
+    set(&sender, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1);
     let mut buffer = vec![7; 20 * 1000 + 10];
     buffer
         .chunks_mut(1000)
@@ -45,5 +75,160 @@ async fn a_kernel_that_refuses_to_segment_gets_single_datagrams() {
         assert_eq!(sizes[20], 10);
         // Refused once, then remembered.
         assert_eq!(sender.stats().segmentation_refused, refused);
+    }
+}
+
+#[tokio::test]
+async fn a_kernel_that_does_not_coalesce_is_read_datagram_by_datagram() {
+    for leads in [false, true] {
+        let (sender, _unused) = bind();
+        let (receiver, mut tunnel) = bind();
+        set(&receiver, libc::SOL_UDP, libc::UDP_GRO, 0);
+        if leads {
+            tunnel.lead();
+        }
+        sender
+            .send_segments(receiver.local_addr(), &messages(40, 1000), 1000)
+            .await
+            .unwrap();
+        let mut batch = Batch::new();
+        let mut seen = Vec::new();
+        while seen.len() < 40 {
+            let count = within(tunnel.recv(&mut batch)).await.unwrap();
+            assert!(!leads || count <= 16, "16 buffers, a datagram each");
+            seen.extend(batch.iter().map(|(_, d)| (d.len(), d[999])));
+        }
+        assert_eq!(seen, (0..40).map(|n| (1000, n)).collect::<Vec<_>>());
+    }
+}
+
+/// Everything quinn would be given, datagram by datagram, until there are `count`.
+async fn quic_datagrams(side: &QuicSide, count: usize) -> Vec<Vec<u8>> {
+    let mut datagrams = Vec::new();
+    let mut memory = vec![0; 65_536];
+    while datagrams.len() < count {
+        let mut metas = [RecvMeta::default()];
+        let mut buffers = [IoSliceMut::new(&mut memory)];
+        let filled = within(poll_fn(|cx| side.poll_recv(cx, &mut buffers, &mut metas))).await;
+        assert_eq!(filled.unwrap(), 1);
+        let [meta] = metas;
+        datagrams.extend(memory[..meta.len].chunks(meta.stride).map(<[u8]>::to_vec));
+    }
+    datagrams
+}
+
+#[tokio::test]
+async fn a_buffer_of_mixed_datagrams_is_split_to_whom_each_belongs() {
+    const LENGTH: usize = 100;
+    let (sender, _unused) = bind();
+    for leads in [false, true] {
+        let (receiver, mut tunnel) = bind();
+        let side = receiver.quic_side().unwrap();
+        if leads {
+            tunnel.lead();
+        }
+        // Tunnel, QUIC and junk in one call, hence in one buffer, hard by each other.
+        let kinds = b"TTQTQQJTJQTTTTQJJQQTQ";
+        let mut buffer = messages(kinds.len() as u8, LENGTH);
+        for (message, kind) in buffer.chunks_mut(LENGTH).zip(kinds) {
+            message[0] = match kind {
+                b'T' => 4,
+                b'Q' => 0x43,
+                _ => 0x3f,
+            };
+        }
+        let of = |wanted: u8| {
+            let chosen = buffer.chunks(LENGTH).zip(kinds);
+            let chosen = chosen.filter(move |(_, kind)| **kind == wanted);
+            chosen
+                .map(|(message, _)| message.to_vec())
+                .collect::<Vec<_>>()
+        };
+        sender
+            .try_send_segments(receiver.local_addr(), &buffer, LENGTH)
+            .unwrap();
+        let mut batch = Batch::new();
+        within(tunnel.recv(&mut batch)).await.unwrap();
+        let tunnelled: Vec<Vec<u8>> = batch.iter().map(|(_, d)| d.to_vec()).collect();
+        assert_eq!(tunnelled, of(b'T'), "in one go: one buffer held them all");
+        let in_place: Vec<Vec<u8>> = batch.iter_mut().map(|(_, d)| d.to_vec()).collect();
+        assert_eq!(in_place, of(b'T'));
+        assert_eq!(
+            quic_datagrams(&side, of(b'Q').len()).await,
+            of(b'Q'),
+            "leads: {leads}"
+        );
+        let stats = receiver.stats();
+        assert_eq!((stats.tunnel_in, stats.quic_in, stats.junk_in), (9, 8, 4));
+        assert_eq!((stats.tunnel_dropped, stats.quic_dropped), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_leader_holds_a_fixed_amount_of_memory_whatever_is_sent() {
+    let (sender, _unused) = bind();
+    let (receiver, mut tunnel) = bind();
+    let to = receiver.local_addr();
+    let mut batch = Batch::new();
+    let mut received = 0;
+    // Followed for one round, so that the batch and the queue have memory to give back.
+    for round in 0..200 {
+        for _ in 0..20 {
+            // Changes of kind make the most runs.
+            let mut mixed = messages(60, 1000);
+            mixed
+                .iter_mut()
+                .step_by(2000)
+                .for_each(|first| *first = 0x43);
+            sender.send_segments(to, &mixed, 1000).await.unwrap();
+        }
+        received += within(tunnel.recv(&mut batch)).await.unwrap();
+        tunnel.lead();
+        // By then nothing read before it led is left.
+        if round >= 5 {
+            let memory = batch.memory();
+            // 1 MiB of buffers, and what 16 buffers of 65 segments can make of runs.
+            let bound = intake::MEMORY + 2 * 16 * 65 * size_of::<pile::Run>();
+            assert!((intake::MEMORY..=bound).contains(&memory), "{memory}");
+            let stats = receiver.stats();
+            assert_eq!((stats.tunnel_queued_bytes, stats.quic_queued_bytes), (0, 0));
+            // Twice what was asked for, and the one buffer by which the kernel goes beyond.
+            assert!(stats.kernel_queued_bytes <= 2 * (12 << 20) + 128 * 1024);
+        }
+    }
+    assert!(received > 1000);
+    assert!(
+        receiver.stats().kernel_dropped > 0,
+        "it was more than fitted"
+    );
+}
+
+#[tokio::test]
+async fn a_dead_descriptor_is_reported_to_both_consumers_whoever_reads() {
+    for leads in [false, true] {
+        let (socket, mut tunnel) = bind();
+        let side = socket.quic_side().unwrap();
+        if leads {
+            tunnel.lead();
+        }
+        // Something arrives where our descriptor does not lead any more.
+        let nothing = std::fs::File::open("/dev/null").unwrap();
+        let _alive = socket.inner.io.as_fd().try_clone_to_owned().unwrap();
+        let (sender, _unused) = bind();
+        // SAFETY: both descriptors are open, and ours.
+        let outcome = unsafe { libc::dup2(nothing.as_raw_fd(), socket.inner.io.as_raw_fd()) };
+        assert!(outcome >= 0);
+        sender.try_send(socket.local_addr(), &[4, 0, 0, 0]).unwrap();
+        let mut batch = Batch::new();
+        let error = within(tunnel.recv(&mut batch)).await.unwrap_err();
+        assert_eq!(socket.stats().receive_errors, reader::PATIENCE as u64);
+        for again in 0..2 {
+            let kind = within(tunnel.recv(&mut batch)).await.unwrap_err().kind();
+            assert_eq!(kind, error.kind(), "{again}");
+        }
+        let mut memory = [0; 100];
+        let (mut buffers, mut metas) = ([IoSliceMut::new(&mut memory)], [RecvMeta::default()]);
+        let told = poll_fn(|cx| side.poll_recv(cx, &mut buffers, &mut metas));
+        assert_eq!(within(told).await.unwrap_err().kind(), error.kind());
     }
 }

@@ -1,0 +1,191 @@
+//! One read of the kernel, and the sorting of what it brought.
+//!
+//! Whoever's turn it is uses it. It refuses to wait, and to copy tunnel messages: they stay where
+//! the kernel wrote them until their taker decides.
+
+use std::array;
+use std::io::{self, IoSliceMut};
+
+use quinn::udp::RecvMeta;
+use tokio::io::Interest;
+
+use super::demux::{self, Kind};
+use super::inner::Inner;
+use super::pile::Run;
+
+/// Buffers offered to the kernel per call.
+const BUFFERS: usize = 16;
+/// The largest UDP payload, coalesced or not, rounded up.
+const BUFFER: usize = 65_536;
+/// What a reader of the kernel needs: 1 MiB.
+pub(super) const MEMORY: usize = BUFFERS * BUFFER;
+
+/// What the kernel tells of each buffer.
+pub(super) type Metas = [RecvMeta; BUFFERS];
+
+/// Memory the kernel writes to, and the runs of tunnel messages left in it.
+#[derive(Debug, Default)]
+pub(super) struct Landing {
+    /// Empty until it is first used, then of `MEMORY` bytes for ever.
+    memory: Vec<u8>,
+    /// In order, without overlap. Bounded by the segments the kernel puts into one buffer (at most
+    /// 128, `UDP_MAX_SEGMENTS`): 16 x 128 runs, about 200 KiB if a peer alternates kinds.
+    runs: Vec<Run>,
+    datagrams: usize,
+}
+
+impl Landing {
+    pub(super) fn datagrams(&self) -> usize {
+        self.datagrams
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.datagrams == 0
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.runs.clear();
+        self.datagrams = 0;
+    }
+
+    pub(super) fn parts(&self) -> (&[Run], &[u8]) {
+        (&self.runs, &self.memory)
+    }
+
+    pub(super) fn parts_mut(&mut self) -> (&[Run], &mut [u8]) {
+        (&self.runs, &mut self.memory)
+    }
+
+    /// Bytes of memory held, used or not.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.memory.capacity() + self.runs.capacity() * size_of::<Run>()
+    }
+
+    #[cfg(test)]
+    pub(super) fn memory_mut(&mut self) -> &mut [u8] {
+        self.ready();
+        &mut self.memory
+    }
+
+    #[cfg(test)]
+    pub(super) fn keep(&mut self, run: Run) {
+        self.datagrams += run.datagrams();
+        self.runs.push(run);
+    }
+
+    fn ready(&mut self) {
+        if self.memory.is_empty() {
+            self.memory = vec![0; MEMORY];
+        }
+    }
+
+    /// Reads once; tunnel messages are kept here, in place.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub(super) fn fill(&mut self, inner: &Inner, metas: &mut Metas) -> io::Result<()> {
+        self.ready();
+        let buffers = read(inner, &mut self.memory, metas)?;
+        let Self {
+            memory,
+            runs,
+            datagrams,
+        } = self;
+        sort(inner, memory, &metas[..buffers], |run, _| {
+            *datagrams += run.datagrams();
+            runs.push(run);
+            true
+        });
+        Ok(())
+    }
+
+    /// Reads once; tunnel messages are copied to their queue.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub(super) fn pass(&mut self, inner: &Inner, metas: &mut Metas) -> io::Result<()> {
+        self.ready();
+        let buffers = read(inner, &mut self.memory, metas)?;
+        sort(inner, &self.memory, &metas[..buffers], |run, bytes| {
+            inner.tunnel.push(run, bytes)
+        });
+        Ok(())
+    }
+}
+
+/// One `recvmmsg`. Says how many buffers have been filled, at least one.
+///
+/// # Errors
+/// `WouldBlock` if there is nothing, otherwise what the kernel says.
+fn read(inner: &Inner, memory: &mut [u8], metas: &mut Metas) -> io::Result<usize> {
+    let mut chunks = memory.chunks_mut(BUFFER);
+    let mut buffers: [IoSliceMut<'_>; BUFFERS] =
+        array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+    let mut filled = 0;
+    let outcome = inner.io.try_io(Interest::READABLE, || {
+        filled = inner.udp.recv((&inner.io).into(), &mut buffers, metas)?;
+        if filled < BUFFERS {
+            // The kernel stopped because it had no more. Saying so here spares the call that
+            // would only hear it again; what arrives from now on raises a new event.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    });
+    if filled > 0 {
+        Ok(filled)
+    } else {
+        outcome.and(Err(io::ErrorKind::WouldBlock.into()))
+    }
+}
+
+/// Counts everything, copies QUIC to its queue without waking it, and offers runs of tunnel
+/// messages, which begin at `Run::start` of `memory`, to `tunnel`, which says whether it took them.
+fn sort(
+    inner: &Inner,
+    memory: &[u8],
+    metas: &[RecvMeta],
+    mut tunnel: impl FnMut(Run, &[u8]) -> bool,
+) {
+    let counters = &inner.counters;
+    for (number, (buffer, meta)) in memory.chunks(BUFFER).zip(metas).enumerate() {
+        let received = &buffer[..meta.len.min(buffer.len())];
+        if received.is_empty() {
+            counters.junk_in.add(1);
+        }
+        let canonical = super::canonical(meta.addr);
+        let mut start = number * BUFFER;
+        for (kind, bytes) in demux::runs(received, meta.stride) {
+            let run = Run {
+                // QUIC gets the address as the kernel wrote it: quinn compares it with its own.
+                from: if kind == Kind::Quic {
+                    meta.addr
+                } else {
+                    canonical
+                },
+                start,
+                len: bytes.len(),
+                stride: meta.stride.clamp(1, bytes.len()),
+                ecn: meta.ecn,
+                local_ip: meta.dst_ip,
+            };
+            start += bytes.len();
+            let datagrams = run.datagrams();
+            match kind {
+                Kind::Quic => {
+                    counters.quic_in.add(datagrams);
+                    if !inner.quic.push(run, bytes) {
+                        counters.quic_dropped.add(datagrams);
+                    }
+                }
+                Kind::Tunnel => {
+                    counters.tunnel_in.add(datagrams);
+                    if !tunnel(run, bytes) {
+                        counters.tunnel_dropped.add(datagrams);
+                    }
+                }
+                Kind::Junk => counters.junk_in.add(datagrams),
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Opening the kernel socket: family, mark, buffers, address.
+
+use std::net::SocketAddr;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::error::BindError;
+
+/// 12 MiB, which the kernel doubles: it may charge 24 MiB for unread datagrams.
+///
+/// One TCP stream inside the tunnel may have a window of 6 MiB under way, that is 4,599 segments
+/// of 1,368 bytes (MTU 1,420, timestamps) in datagrams of 1,452. For each the kernel charges,
+/// measured over veth and loopback, 1,470 bytes when it arrives coalesced (`UDP_GRO`), 2,304
+/// alone, and with network drivers that spend a page on every packet 4,096 + 256 = 4,352; a
+/// datagram of 60 bytes costs 832. That is 7, 10 and 20 MiB (4,599 x 4,352 = 20.0 million), so
+/// that the stream is stopped by its own window and never by a loss here.
+const RECEIVE_BUFFER: usize = 12 << 20;
+/// 4 MiB, doubled too: what waits for the network card. More would only be delay.
+const SEND_BUFFER: usize = 4 << 20;
+
+/// How to open the socket.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketOptions {
+    /// Firewall mark of every packet sent (`SO_MARK`), so that a kill switch and policy routing
+    /// can tell our own traffic from what must enter the tunnel. Needs `CAP_NET_ADMIN`.
+    pub mark: Option<u32>,
+    /// Kernel receive buffer, bytes; the kernel charges up to twice that. A best effort: without
+    /// `CAP_NET_ADMIN` the kernel silently caps it at `net.core.rmem_max`.
+    pub receive_buffer: usize,
+    /// Kernel send buffer, bytes; likewise, with `net.core.wmem_max`.
+    pub send_buffer: usize,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self {
+            mark: None,
+            receive_buffer: RECEIVE_BUFFER,
+            send_buffer: SEND_BUFFER,
+        }
+    }
+}
+
+pub(super) fn open(addr: SocketAddr, options: SocketOptions) -> Result<Socket, BindError> {
+    let os = |step| move |source| BindError::os(addr, step, source);
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))
+        .map_err(os("open"))?;
+    if addr.is_ipv6() {
+        // Dual stack only when every address was asked for; a named IPv6 address is that one.
+        socket
+            .set_only_v6(!addr.ip().is_unspecified())
+            .map_err(os("configure"))?;
+    }
+    if let Some(mark) = options.mark {
+        setsockopt(&socket, sockopt::Mark, &mark)
+            .map_err(|errno| BindError::os(addr, "mark", errno.into()))?;
+    }
+    size_buffers(&socket, options);
+    socket.bind(&addr.into()).map_err(os("bind"))?;
+    Ok(socket)
+}
+
+/// A best effort: a smaller buffer costs throughput, not correctness.
+fn size_buffers(socket: &Socket, options: SocketOptions) {
+    if setsockopt(socket, sockopt::RcvBufForce, &options.receive_buffer).is_err() {
+        let _ = socket.set_recv_buffer_size(options.receive_buffer);
+    }
+    if setsockopt(socket, sockopt::SndBufForce, &options.send_buffer).is_err() {
+        let _ = socket.set_send_buffer_size(options.send_buffer);
+    }
+    // Both are read back doubled.
+    let receive = socket.recv_buffer_size().unwrap_or(0) / 2;
+    let send = socket.send_buffer_size().unwrap_or(0) / 2;
+    if receive < options.receive_buffer {
+        tracing::info!(
+            asked = options.receive_buffer,
+            granted = receive,
+            "small UDP receive buffer: fast downloads may lose packets; raise net.core.rmem_max"
+        );
+    }
+    tracing::debug!(receive, send, "UDP buffers");
+}
