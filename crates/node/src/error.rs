@@ -4,7 +4,7 @@ use wayfare_api::ApiError;
 use wayfare_host::HostError;
 use wayfare_payment::{Amount, ChainError, LedgerError};
 use wayfare_session::{CloseReason, Refusal, RefusalCode};
-use wayfare_transport::{BindError, DialError, QuicError, TunError};
+use wayfare_transport::{BindError, DialError, PumpError, QuicError, TunError};
 
 /// Why a node did not start, connect or go on.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum NodeError {
     /// The TUN device.
     #[error(transparent)]
     Tun(#[from] TunError),
+    /// Socket or device failed while packets were carried.
+    #[error("{0}; start again")]
+    Pump(#[from] PumpError),
     /// QUIC on this side.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -102,7 +105,7 @@ impl NodeError {
             Self::Tun(TunError::NameTaken { .. })
             | Self::Host(HostError::InUse { .. })
             | Self::Bind(BindError::PortInUse { .. }) => 8,
-            Self::Host(_) | Self::Tun(_) | Self::Bind(_) => 1,
+            Self::Host(_) | Self::Tun(_) | Self::Bind(_) | Self::Pump(_) => 1,
             Self::Chain(ChainError::Unreachable(_))
             | Self::Dial(_)
             | Self::NoProposal
@@ -147,7 +150,7 @@ impl NodeError {
                 "stop what uses the port, or set `listen` to another one".into()
             }
             Self::Bind(_) => "set `listen` to an address of this computer, or 0.0.0.0".into(),
-            Self::Host(_) | Self::Tun(_) => {
+            Self::Host(_) | Self::Tun(_) | Self::Pump(_) => {
                 "`doctor` looks at everything that is needed; nothing was left behind".into()
             }
             Self::Service { what, source } => after_service(what, source),

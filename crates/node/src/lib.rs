@@ -9,6 +9,7 @@ mod daemon;
 mod error;
 mod network;
 mod persistence;
+mod plane;
 mod provider;
 mod shown;
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,7 +27,7 @@ use wayfare_payment::{
 };
 use wayfare_session::{Exit, ExitConfig, SessionStatus};
 use wayfare_transport::{
-    Clock, QuicIdentity, SharedSocket, SocketOptions, Tun, TunDevice, quic_endpoint,
+    Clock, Pump, QuicIdentity, SharedSocket, SocketOptions, Tun, TunDevice, quic_endpoint,
 };
 use wayfare_tunnel::{EndpointConfig, StaticSecret};
 
@@ -37,7 +37,7 @@ use self::hermes::HermesLink;
 use self::peer::PeerDesk;
 use self::settlement::Settlement;
 use crate::persistence::{Persistence, load};
-use crate::{Network, NodeError, chance, node_name};
+use crate::{Network, NodeError, chance, node_name, plane};
 
 pub(crate) use self::driver::sleep_until;
 
@@ -186,11 +186,10 @@ impl ProviderBuilder {
         let withdraw = stop.child_token();
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (session_count, sessions) = watch::channel(0);
+        let framing = plane::framing(tun.mtu());
         let driver = Driver {
             exit,
-            socket,
-            receiver,
-            tun,
+            pump: Pump::new(socket, receiver, tun, framing),
             persistence: Persistence::new(Arc::clone(&self.ledger)),
             hermes: HermesLink::start(
                 hermes_client.clone(),
@@ -325,7 +324,7 @@ impl ProviderBuilder {
             max_sessions: self.max_sessions,
             tunnel: EndpointConfig::default(),
         };
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(Clock::unix_ms());
+        let wall = Clock::wall();
         let secret = StaticSecret::from_bytes(self.derive("tunnel key").0);
         Ok(Exit::new(
             config,

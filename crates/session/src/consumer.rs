@@ -198,6 +198,17 @@ impl ConsumerSession {
         sealed
     }
 
+    /// Seals one packet of an application where it lies, see [`Endpoint::seal_in_place`].
+    pub fn seal_in_place(&mut self, frame: &mut [u8], length: usize, now: Instant) -> Sealed {
+        let sealed = self
+            .endpoint
+            .seal_to_in_place(self.peer, frame, length, now);
+        if matches!(sealed, Sealed::Datagram { .. } | Sealed::Queued { .. }) {
+            self.meter.count_up(length);
+        }
+        sealed
+    }
+
     /// Opens one datagram in place; a packet that comes out is for the applications.
     pub fn open<'a>(
         &mut self,

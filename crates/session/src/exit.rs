@@ -18,7 +18,8 @@ use wayfare_payment::{
     IssueFailure, IssueReply, IssueRequest, Preimage, Price, SettleMaterial, Ticket,
 };
 use wayfare_tunnel::{
-    Endpoint, EndpointConfig, Event, IpPacket, PeerId, Received, Sealed, StaticSecret, Transmit,
+    Endpoint, EndpointConfig, Event, IpPacket, PeerId, Received, Sealed, StaticSecret,
+    TRANSPORT_HEADER, Transmit,
 };
 
 use crate::pool::AddressPool;
@@ -255,6 +256,27 @@ impl Exit {
         // What is dropped here never reaches the consumer's meter, so it is not for sale.
         if matches!(sealed, Sealed::Datagram { .. } | Sealed::Queued { .. }) {
             self.count(peer, packet.len(), Direction::Down);
+        }
+        Some(sealed)
+    }
+
+    /// As [`Exit::seal`], where the packet of `length` bytes lies; see [`Endpoint::seal_in_place`].
+    pub fn seal_in_place(
+        &mut self,
+        frame: &mut [u8],
+        length: usize,
+        now: Instant,
+    ) -> Option<Sealed> {
+        let packet = frame.get(TRANSPORT_HEADER..TRANSPORT_HEADER + length)?;
+        let destination = IpPacket::parse(packet).ok()?.destination();
+        let peer = self.pool.owner(destination)?;
+        if !self.may_pass(peer, now) {
+            return None;
+        }
+        let sealed = self.endpoint.seal_to_in_place(peer, frame, length, now);
+        // What is dropped here never reaches the consumer's meter, so it is not for sale.
+        if matches!(sealed, Sealed::Datagram { .. } | Sealed::Queued { .. }) {
+            self.count(peer, length, Direction::Down);
         }
         Some(sealed)
     }

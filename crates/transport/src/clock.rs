@@ -21,6 +21,12 @@ impl Clock {
         tokio::time::Instant::now().into_std()
     }
 
+    /// Wall time, for machines that stamp what they send. Can jump.
+    #[must_use]
+    pub fn wall() -> SystemTime {
+        SystemTime::now()
+    }
+
     /// Wall time in milliseconds since 1970-01-01 UTC, for expiry dates others can read.
     ///
     /// Can jump when the administrator or NTP sets the clock. A clock before 1970 reads as 0, so

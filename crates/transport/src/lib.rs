@@ -6,11 +6,13 @@
 //! addresses or firewall rules: that is the work of `host`.
 
 pub mod clock;
+pub mod pump;
 pub mod quic;
 pub mod socket;
 pub mod tun;
 
 pub use clock::Clock;
+pub use pump::{Plane, Pump, PumpError, PumpStats};
 pub use quic::{
     BiStream, DialError, QuicEndpoint, QuicError, QuicIdentity, peer_node_key, quic_endpoint,
     remote_address,

@@ -69,6 +69,7 @@ pub(super) const LAYERS: &[Row] = &[
         &["sim"],
     ),
     // L4: houses
+    row("wireguard", &["tunnel", "transport"], &["sim"]),
     row("node", ROOMS_AND_DOORS, &["sim"]),
     row(
         "hermes",

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use wayfare_api::ApiError;
@@ -14,14 +14,15 @@ use wayfare_session::{
     ConsumerSession, ConsumerSetup, Hello, OpenReply, OpenRequest, ProviderFrame, SessionToken,
 };
 use wayfare_transport::{
-    BiStream, Clock, QuicIdentity, SharedSocket, SocketOptions, Tun, TunnelReceiver, quic_endpoint,
+    BiStream, Clock, Pump, QuicIdentity, SharedSocket, SocketOptions, Tun, TunnelReceiver,
+    quic_endpoint,
 };
 use wayfare_tunnel::{EndpointConfig, StaticSecret};
 
 use super::driver::Driver;
 use super::payer::DepositReader;
 use super::{Node, Session, agreement_id};
-use crate::{NodeError, chance};
+use crate::{NodeError, chance, plane};
 
 /// Frames between the stream and the session.
 const FRAMES: usize = 256;
@@ -200,7 +201,7 @@ impl Node {
             tunnel_secret,
             endpoint: at,
             seed: chance::bytes()?,
-            wall: SystemTime::UNIX_EPOCH + Duration::from_millis(Clock::unix_ms()),
+            wall: Clock::wall(),
             tunnel: options.tunnel.clone(),
         };
         let session = ConsumerSession::new(setup, Clock::now()).map_err(|error| {
@@ -212,11 +213,10 @@ impl Node {
         let (commands, command_queue) = mpsc::channel(16);
         let (event_sender, events) = mpsc::channel(EVENTS);
         let carrier = tokio::spawn(carry_frames(connection, line, token, outbox, inbox));
+        let framing = plane::framing(tun.mtu());
         let driver = Driver {
             session,
-            socket,
-            receiver,
-            tun,
+            pump: Pump::new(socket, receiver, tun, framing),
             payer: self.payer.clone(),
             deposit: DepositReader {
                 chain: Arc::clone(&self.chain),

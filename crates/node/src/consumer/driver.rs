@@ -1,25 +1,18 @@
 //! The task that owns one consumer session: packets, datagrams, frames, payments and timers in, events out.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use futures::FutureExt;
 use tokio::sync::mpsc;
 use wayfare_payment::PayRefusal;
 use wayfare_session::{
     CloseReason, ConsumerEvent, ConsumerFrame, ConsumerOutput, ConsumerSession, ProviderFrame,
 };
-use wayfare_transport::{Batch, Clock, SharedSocket, Tun, TunExt, TunnelReceiver};
-use wayfare_tunnel::{OVERHEAD, Received, Sealed};
+use wayfare_transport::{Clock, Pump};
 
 use super::payer::{DepositReader, PayerAnswer, PayerLink};
 use super::{SessionEnd, SessionEvent, SessionReport};
+use crate::plane::ConsumerPlane;
 use crate::provider::sleep_until;
-
-/// Largest IP packet that a device hands over.
-const MAX_PACKET: usize = 65_535;
-/// Packets taken from the device before others get a turn.
-const TUN_BURST: usize = 64;
 
 /// What the owner of a session asks.
 #[derive(Debug)]
@@ -34,9 +27,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) session: ConsumerSession,
-    pub(crate) socket: SharedSocket,
-    pub(crate) receiver: TunnelReceiver,
-    pub(crate) tun: Arc<dyn Tun>,
+    pub(crate) pump: Pump,
     pub(crate) payer: PayerLink,
     pub(crate) deposit: DepositReader,
     pub(crate) payments: mpsc::Receiver<PayerAnswer>,
@@ -52,9 +43,6 @@ pub(crate) struct Driver {
 impl Driver {
     /// Runs until the session is over, and says why it ended and how it stood then.
     pub(crate) async fn run(mut self) -> SessionEnd {
-        let mut datagrams = Batch::new();
-        let mut packet = vec![0; MAX_PACKET];
-        let mut sealed = vec![0; MAX_PACKET + OVERHEAD + 16];
         let mut stream_open = true;
         loop {
             if let Some(reason) = self.carry_out().await {
@@ -66,17 +54,10 @@ impl Driver {
             }
             let deadline = self.session.poll_timeout().map(|deadline| deadline.at);
             tokio::select! {
-                received = self.receiver.recv(&mut datagrams) => match received {
-                    Ok(_) => self.open_batch(&mut datagrams).await,
+                ready = self.pump.ready() => match ready {
+                    Ok(()) => self.pump.work(&mut ConsumerPlane(&mut self.session), Clock::now()),
                     Err(error) => {
-                        tracing::error!(%error, "the socket is broken");
-                        self.session.abort();
-                    }
-                },
-                read = self.tun.recv(&mut packet) => match read {
-                    Ok(length) => self.seal_burst(length, &mut packet, &mut sealed).await,
-                    Err(error) => {
-                        tracing::error!(%error, "the tunnel device failed");
+                        tracing::error!(%error, "the session cannot go on");
                         self.session.abort();
                     }
                 },
@@ -124,41 +105,15 @@ impl Driver {
         }
     }
 
-    async fn open_batch(&mut self, datagrams: &mut Batch) {
-        let now = Clock::now();
-        for (from, datagram) in datagrams.iter_mut() {
-            if let Received::Packet { packet, .. } = self.session.open(from, datagram, now)
-                && let Err(error) = self.tun.send(packet).await
-            {
-                tracing::trace!(%error, "the tunnel device refused a packet");
-            }
-        }
-        datagrams.clear();
-    }
-
-    async fn seal_burst(&mut self, first: usize, packet: &mut [u8], sealed: &mut [u8]) {
-        let now = Clock::now();
-        self.seal(first, packet, sealed, now).await;
-        for _ in 1..TUN_BURST {
-            match self.tun.recv(packet).now_or_never() {
-                Some(Ok(length)) => self.seal(length, packet, sealed, now).await,
-                Some(Err(_)) | None => break,
-            }
-        }
-    }
-
-    async fn seal(&mut self, length: usize, packet: &[u8], sealed: &mut [u8], now: Instant) {
-        if let Sealed::Datagram { to, len, .. } = self.session.seal(&packet[..length], now, sealed)
-            && let Err(error) = self.socket.send(to, &sealed[..len]).await
-        {
-            tracing::trace!(%error, "a datagram could not be sent");
-        }
-    }
-
     /// Does what the machine asks for. `Some` when the session is over.
     async fn carry_out(&mut self) -> Option<CloseReason> {
         while let Some(transmit) = self.session.poll_transmit() {
-            if let Err(error) = self.socket.send(transmit.to, &transmit.payload).await {
+            if let Err(error) = self
+                .pump
+                .socket()
+                .send(transmit.to, &transmit.payload)
+                .await
+            {
                 tracing::trace!(%error, "a tunnel message could not be sent");
             }
         }

@@ -1,31 +1,25 @@
 //! The task that owns an exit: feeds it datagrams, packets, frames, durable writes and Hermes' answers, and carries out what it asks.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
-use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wayfare_identity::Address;
 use wayfare_payment::{Amount, HermesAccount};
 use wayfare_session::{
-    AdmissionFacts, ConsumerFrame, Exit, ExitOutput, OpenReply, OpenRequest, Opened, ProviderFrame,
+    AdmissionFacts, ConsumerFrame, Exit, ExitOutput, OpenReply, OpenRequest, ProviderFrame,
     Refusal, SessionToken,
 };
-use wayfare_transport::{Batch, Clock, SharedSocket, Tun, TunExt, TunnelReceiver};
-use wayfare_tunnel::{OVERHEAD, Sealed};
+use wayfare_transport::{Clock, Pump};
 
 use super::ProviderStatus;
 use super::hermes::{HermesAnswer, HermesLink};
 use super::settlement::{SettleAnswer, Settlement};
 use crate::NodeError;
 use crate::persistence::Persistence;
+use crate::plane::ExitPlane;
 
-/// Largest IP packet that a device hands over.
-const MAX_PACKET: usize = 65_535;
-/// Packets taken from the device before others get a turn.
-const TUN_BURST: usize = 64;
 /// Frames waiting for one consumer's stream; one that does not read is cut off.
 const STREAM_QUEUE: usize = 256;
 
@@ -67,9 +61,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) exit: Exit,
-    pub(crate) socket: SharedSocket,
-    pub(crate) receiver: TunnelReceiver,
-    pub(crate) tun: Arc<dyn Tun>,
+    pub(crate) pump: Pump,
     pub(crate) persistence: Persistence,
     pub(crate) hermes: HermesLink,
     pub(crate) settlement: Settlement,
@@ -86,23 +78,18 @@ impl Driver {
     /// # Errors
     /// The ledger's: fail-stop; a write whose fate is unknown must not be built upon. Without socket or device there is no exit.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), NodeError> {
-        let mut datagrams = Batch::new();
-        let mut packet = vec![0; MAX_PACKET];
-        let mut sealed = vec![0; MAX_PACKET + OVERHEAD + 16];
         loop {
             self.carry_out(Clock::now()).await;
             let exit = self.exit.poll_timeout().map(|deadline| deadline.at);
             let deadline = exit.into_iter().chain(self.settlement.poll_timeout()).min();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                received = self.receiver.recv(&mut datagrams) => match received {
-                    Ok(_) => self.open_batch(&mut datagrams).await,
-                    Err(error) => return Err(broken("UDP socket", &error)),
-                },
-                read = self.tun.recv(&mut packet) => match read {
-                    Ok(length) => self.seal_burst(length, &mut packet, &mut sealed).await,
-                    Err(error) => return Err(broken("tunnel device", &error)),
-                },
+                ready = self.pump.ready() => {
+                    ready.inspect_err(|error| tracing::error!(%error, "the exit cannot go on"))?;
+                    let now = Clock::now();
+                    self.pump.work(&mut ExitPlane(&mut self.exit), now);
+                    self.exit.handle_batch_end(now);
+                }
                 command = self.commands.recv() => match command {
                     Some(command) => self.handle_command(command),
                     None => return Ok(()),
@@ -120,40 +107,6 @@ impl Driver {
                     self.settlement.handle_timeout(now);
                 }
             }
-        }
-    }
-
-    async fn open_batch(&mut self, datagrams: &mut Batch) {
-        let now = Clock::now();
-        for (from, datagram) in datagrams.iter_mut() {
-            if let Opened::Packet(packet) = self.exit.open(from, datagram, now)
-                && let Err(error) = self.tun.send(packet).await
-            {
-                tracing::trace!(%error, "the tunnel device refused a packet");
-            }
-        }
-        datagrams.clear();
-        self.exit.handle_batch_end(now);
-    }
-
-    async fn seal_burst(&mut self, first: usize, packet: &mut [u8], sealed: &mut [u8]) {
-        let now = Clock::now();
-        self.seal(first, packet, sealed, now).await;
-        for _ in 1..TUN_BURST {
-            match self.tun.recv(packet).now_or_never() {
-                Some(Ok(length)) => self.seal(length, packet, sealed, now).await,
-                Some(Err(_)) | None => break,
-            }
-        }
-        self.exit.handle_batch_end(now);
-    }
-
-    async fn seal(&mut self, length: usize, packet: &[u8], sealed: &mut [u8], now: Instant) {
-        if let Some(Sealed::Datagram { to, len, .. }) =
-            self.exit.seal(&packet[..length], now, sealed)
-            && let Err(error) = self.socket.send(to, &sealed[..len]).await
-        {
-            tracing::trace!(%error, "a datagram could not be sent");
         }
     }
 
@@ -224,7 +177,12 @@ impl Driver {
     /// Does what the machine asks for, until it asks for nothing more.
     async fn carry_out(&mut self, now: Instant) {
         while let Some(transmit) = self.exit.poll_transmit() {
-            if let Err(error) = self.socket.send(transmit.to, &transmit.payload).await {
+            if let Err(error) = self
+                .pump
+                .socket()
+                .send(transmit.to, &transmit.payload)
+                .await
+            {
                 tracing::trace!(%error, "a tunnel message could not be sent");
             }
         }
@@ -283,11 +241,6 @@ impl Driver {
             settled: self.settlement.settled(),
         }
     }
-}
-
-fn broken(what: &str, error: &std::io::Error) -> NodeError {
-    tracing::error!(what, %error, "the exit cannot go on");
-    NodeError::Setting(format!("the {what} failed: {error}; start again"))
 }
 
 pub(crate) async fn sleep_until(deadline: Option<Instant>) {

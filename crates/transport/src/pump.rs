@@ -1,0 +1,233 @@
+//! The pump: moves batches between the shared socket and a device, through a machine that seals and opens them.
+//!
+//! One task drives it, so the packets of one flow keep their order. A turn takes what is ready in both directions,
+//! works on it where it lies and hands it on; it never waits while it holds work that can go on. When the kernel does
+//! not take datagrams, no more packets are fetched from the device (its queue is the one that overflows then), while
+//! the other direction goes on. It refuses to know a key, a session or a price: that is the [`Plane`]'s.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use crate::socket::{Batch, SharedSocket, TunnelReceiver};
+use crate::tun::{Frame, Framing, PacketBatch, Tun};
+
+/// Bytes of frames taken from the device in one turn: two super-packets, so that what was read is still in the cache
+/// when it is sealed and sent.
+const DEVICE_TURN: usize = 160 << 10;
+/// Packets opened before they are handed to the device together.
+const OPENED_TURN: usize = 256;
+
+/// The machine that a pump drives.
+pub trait Plane {
+    /// Seals a packet of the device where it lies. `Some`: the whole frame is a datagram for that address.
+    fn seal(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr>;
+
+    /// Opens a datagram of the socket where it lies. `Some`: a packet for the device.
+    fn open<'a>(
+        &mut self,
+        from: SocketAddr,
+        datagram: &'a mut [u8],
+        now: Instant,
+    ) -> Option<&'a [u8]>;
+}
+
+/// Why a pump stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    /// The socket is broken for good.
+    #[error("the UDP socket failed: {0}")]
+    Socket(#[source] io::Error),
+    /// The device is gone.
+    #[error("the tunnel device failed: {0}")]
+    Device(#[source] io::Error),
+}
+
+/// The two doors of a tunnel and the memory between them; nothing is allocated after the first turns.
+#[derive(Debug)]
+pub struct Pump {
+    socket: SharedSocket,
+    receiver: TunnelReceiver,
+    tun: Arc<dyn Tun>,
+    datagrams: Batch,
+    packets: PacketBatch,
+    /// One for each packet: where its frame goes.
+    to: Vec<Option<SocketAddr>>,
+    /// Frames before this one are sent or dropped.
+    sent: usize,
+    stats: PumpStats,
+}
+
+/// What a pump could not hand on.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct PumpStats {
+    /// Packets that the device did not take.
+    pub device_refused: u64,
+    /// Datagrams that the socket refused for good (no route, say).
+    pub socket_refused: u64,
+}
+
+impl Pump {
+    /// A pump between `receiver`'s socket and `tun`; `framing` is the room that the plane needs to seal.
+    #[must_use]
+    pub fn new(
+        socket: SharedSocket,
+        receiver: TunnelReceiver,
+        tun: Arc<dyn Tun>,
+        framing: Framing,
+    ) -> Self {
+        Self {
+            socket,
+            receiver,
+            tun,
+            datagrams: Batch::new(),
+            packets: PacketBatch::new(framing, DEVICE_TURN),
+            to: Vec::new(),
+            sent: 0,
+            stats: PumpStats::default(),
+        }
+    }
+
+    /// The socket, for datagrams that are not packets.
+    #[must_use]
+    pub fn socket(&self) -> &SharedSocket {
+        &self.socket
+    }
+
+    /// What could not be handed on so far.
+    #[must_use]
+    pub fn stats(&self) -> PumpStats {
+        self.stats
+    }
+
+    /// Waits until there is work for [`Pump::work`]. Cancel safe: what was fetched waits.
+    ///
+    /// # Errors
+    /// Socket or device failed for good.
+    pub async fn ready(&mut self) -> Result<(), PumpError> {
+        poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    /// The poll form of [`Pump::ready`].
+    ///
+    /// # Errors
+    /// As [`Pump::ready`].
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        let inbound = self.poll_inbound(cx)?;
+        let outbound = self.poll_outbound(cx)?;
+        if inbound.is_ready() || outbound.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    }
+
+    fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        if !self.datagrams.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let received = ready!(self.receiver.poll_recv(cx, &mut self.datagrams));
+        Poll::Ready(received.map(drop).map_err(PumpError::Socket))
+    }
+
+    /// Ready with packets to seal. What waits for the kernel goes first.
+    fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        while self.sent < self.to.len() {
+            ready!(self.socket.poll_writable(cx)).map_err(PumpError::Socket)?;
+            self.send();
+        }
+        if self.to.is_empty() && !self.packets.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.packets.clear();
+        self.to.clear();
+        self.sent = 0;
+        let fetched = ready!(self.tun.poll_recv_batch(cx, &mut self.packets));
+        Poll::Ready(fetched.map(drop).map_err(PumpError::Device))
+    }
+
+    /// Opens what came from the socket and seals what came from the device.
+    pub fn work(&mut self, plane: &mut dyn Plane, now: Instant) {
+        self.open(plane, now);
+        self.seal(plane, now);
+    }
+
+    fn open(&mut self, plane: &mut dyn Plane, now: Instant) {
+        let mut opened: [&[u8]; OPENED_TURN] = [&[]; OPENED_TURN];
+        let mut count = 0;
+        let mut refused = 0;
+        for (from, datagram) in self.datagrams.iter_mut() {
+            if count == OPENED_TURN {
+                refused += count - self.tun.send_batch(&opened);
+                count = 0;
+            }
+            if let Some(packet) = plane.open(from, datagram, now) {
+                opened[count] = packet;
+                count += 1;
+            }
+        }
+        if count > 0 {
+            refused += count - self.tun.send_batch(&opened[..count]);
+        }
+        self.stats.device_refused += refused as u64;
+        self.datagrams.clear();
+    }
+
+    fn seal(&mut self, plane: &mut dyn Plane, now: Instant) {
+        // Frames that were sealed already wait for the kernel.
+        if self.to.is_empty() {
+            self.to
+                .extend(self.packets.frames().map(|frame| plane.seal(frame, now)));
+            self.send();
+        }
+    }
+
+    /// Sends sealed frames until all are sent or the kernel takes no more. Neighbours for one address, all as long as
+    /// the first but for a shorter last one, leave in one call.
+    fn send(&mut self) {
+        while let Some(to) = self.to.get(self.sent) {
+            let Some(to) = *to else {
+                self.sent += 1;
+                continue;
+            };
+            let (count, range, segment) = self.train(to);
+            match self
+                .socket
+                .try_send_segments(to, &self.packets.bytes()[range.clone()], segment)
+            {
+                Ok(bytes) if bytes < range.len() => self.sent += bytes / segment,
+                Ok(_) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::trace!(%error, "datagrams could not be sent");
+                    self.stats.socket_refused += count as u64;
+                    self.sent += count;
+                }
+            }
+        }
+    }
+
+    /// The neighbours of the next frame that may leave with it: how many, where they lie, how long each is.
+    fn train(&self, to: SocketAddr) -> (usize, std::ops::Range<usize>, usize) {
+        let place = |index| self.packets.place(index).unwrap_or_default();
+        let first = place(self.sent);
+        let segment = first.len().max(1);
+        let (mut end, mut count) = (first.end, 1);
+        for next in &self.to[self.sent + 1..] {
+            let framed = place(self.sent + count);
+            if *next != Some(to) || framed.len() > segment {
+                break;
+            }
+            (end, count) = (framed.end, count + 1);
+            if framed.len() < segment {
+                break;
+            }
+        }
+        (count, first.start..end, segment)
+    }
+}
+
+#[cfg(test)]
+mod tests;

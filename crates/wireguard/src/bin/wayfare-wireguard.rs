@@ -1,0 +1,69 @@
+//! A plain WireGuard peer as a program: opens a TUN device, reads an ordinary `.conf` and carries packets until it is
+//! told to stop. It refuses to give the device addresses or routes: `ip` does.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use wayfare_wireguard::{CancellationToken, TunDevice, WireGuard};
+
+/// A plain WireGuard peer. Needs CAP_NET_ADMIN.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// A `.conf` as `wg setconf` or `wg-quick` takes it; addresses and routes in it are not applied.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Name of the TUN device to make.
+    #[arg(long, value_name = "NAME", default_value = "wfwg0")]
+    interface: String,
+    /// Largest inner packet, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 1_420)]
+    mtu: usize,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    // One thread carries packets: nothing is gained by moving them between cores.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime
+        .map_err(|error| format!("cannot start: {error}"))
+        .and_then(|runtime| runtime.block_on(run(&options)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("wayfare-wireguard: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<(), String> {
+    let peer = read(&options.config)?;
+    let device = TunDevice::create(&options.interface, options.mtu);
+    let device = Arc::new(device.map_err(|error| error.to_string())?);
+    let stop = CancellationToken::new();
+    let mut ended = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let stopper = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = ended.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        stopper.cancel();
+    });
+    println!("ready");
+    let outcome = peer.run(device, stop).await;
+    outcome.map_err(|error| error.to_string())
+}
+
+fn read(file: &Path) -> Result<WireGuard, String> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    text.parse()
+        .map_err(|error| format!("{}: {error}", file.display()))
+}
