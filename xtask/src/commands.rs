@@ -125,7 +125,8 @@ pub const COMMANDS: &[Command] = &[
             Flag {
                 name: "--only",
                 value: Some("LIST"),
-                help: "tunnel: only these measures: tcp1,reverse,tcp4,udp64,udp1400,idle,loaded",
+                help: "tunnel: only these measures: tcp1,reverse,tcp4,udp64,udp1400,idle,\
+                       loaded,consumers,sessions,junk",
             },
             Flag {
                 name: "--peers",

@@ -5,11 +5,17 @@
 //! How it is measured: `docs/bench.md`. It refuses to judge on a restless machine, and to invent
 //! a figure for a peer that is not to be had.
 
+mod course;
 mod cpu;
+mod crowd;
 mod datagrams;
+mod figures;
+mod flood;
 mod judge;
+mod junk;
 mod latency;
 mod link;
+mod memory;
 mod openvpn;
 mod pair;
 mod plan;
@@ -30,12 +36,14 @@ use crate::progress::{out, step};
 use crate::report::{Bar, Report};
 use crate::{interrupt, need};
 
+use course::Course;
+use junk::Place;
 use link::Link;
 use pair::Sides;
 use plan::{Measure, Plan};
 use program::Program;
-use rounds::{Round, Rounds};
-use turn::{Bench, Turn};
+use rounds::Rounds;
+use turn::Bench;
 
 /// What the report tells of a run that did not come to its end.
 const CHECKS: &[&str] = &[
@@ -48,6 +56,12 @@ const CHECKS: &[&str] = &[
     "retransmits",
     "cpu_vs_budget",
     "p99_added_latency_idle_ms",
+    "consumers1000_vs_single",
+    "jain_fairness",
+    "idle_session_bytes",
+    "junk_goodput",
+    "junk_memory_mib",
+    "junk_replies",
     "left_behind",
 ];
 
@@ -58,7 +72,11 @@ const CHECKS: &[&str] = &[
 pub(super) fn run(given: &Given) -> anyhow::Result<Outcome> {
     let plan = Plan::read(given)?;
     need::need(&["ip", "wg", "iperf3"])?;
+    if plan.has(Measure::Junk) {
+        need::need(&["nft"])?;
+    }
     let (files, absent) = gather(&plan, given.value("--programs"))?;
+    let swarm = swarm(given.value("--programs"))?;
     let begun = Instant::now();
     let mut report = Report::begin("bench tunnel");
     for (program, file) in &files {
@@ -72,12 +90,19 @@ pub(super) fn run(given: &Given) -> anyhow::Result<Outcome> {
         );
     }
     let told = in_lab(given, &mut report, |lab, report| {
-        let rounds = measure(lab, &plan, files, report)?;
-        out(&format!("\n{}\n", judge::matrix(&rounds, &plan)));
+        let rounds = measure(lab, &plan, files, &swarm, report)?;
+        out(&format!("\n{}\n", figures::matrix(&rounds, &plan)));
         judge::judge(report, &rounds, &plan, &absent);
         Ok(Vec::new())
     });
     close_report(given, report, CHECKS, told, begun)
+}
+
+/// The swarm's file, or why there is none.
+fn swarm(folder: Option<&str>) -> anyhow::Result<Result<PathBuf, String>> {
+    let file = program::swarm(folder);
+    interrupt::check()?;
+    Ok(file.map_err(|error| format!("the swarm is missing: {error:#}")))
 }
 
 type Absent = Vec<(Program, String)>;
@@ -103,80 +128,33 @@ fn measure(
     lab: &Lab,
     plan: &Plan,
     files: BTreeMap<Program, PathBuf>,
+    swarm: &Result<PathBuf, String>,
     report: &mut Report,
 ) -> anyhow::Result<Rounds> {
     let link = Link::build(lab)?;
-    let note = "of both ends' TCP";
+    let note = "of every stream";
     report.text(
         "congestion_control",
-        Some(&link.congestion),
+        Some(&link::congestion()?),
         &Bar::Measured,
         note,
     );
-    let sides = Sides::new(lab, &link)?;
-    let bench = Bench {
-        lab,
-        sides: &sides,
-        plan,
-        files,
+    let sides = Sides::new(lab, &link, ["l", "r"])?;
+    let place = plan.has(Measure::Junk).then(|| Place::build(lab));
+    let course = Course {
+        bench: Bench {
+            lab,
+            sides: &sides,
+            plan,
+            files,
+        },
+        swarm: swarm.as_deref().map_err(Clone::clone),
+        place: place.transpose()?,
     };
     let mut rounds = Rounds::default();
     for number in 1..=plan.rounds {
         step(&format!("round {number} of {}", plan.rounds));
-        rounds.0.push(round(&bench)?);
+        rounds.0.push(course.round()?);
     }
     Ok(rounds)
-}
-
-/// The cable, ours; then each peer, and ours again for its single stream.
-fn round(bench: &Bench<'_>) -> anyhow::Result<Round> {
-    let mut round = Round::default();
-    let whole = bench.plan.measures.as_slice();
-    let short: &[Measure] = if bench.plan.has(Measure::Tcp1) {
-        &[Measure::Tcp1]
-    } else {
-        &[]
-    };
-    // The cable's stream tells how calm the machine is, asked for or not.
-    let mut bare = vec![Measure::Tcp1];
-    bare.extend(whole.iter().filter(|measure| **measure != Measure::Tcp1));
-    let mut take = |program: Program, measures: &[Measure]| -> anyhow::Result<()> {
-        let here = program == Program::Raw || bench.files.contains_key(&program);
-        if here && !measures.is_empty() {
-            let turn = bench.turn(program, measures)?;
-            announce(program, &turn);
-            round.turns.push((program, turn));
-        }
-        Ok(())
-    };
-    take(Program::Raw, &bare)?;
-    take(Program::Wayfare, whole)?;
-    for peer in &bench.plan.peers {
-        take(*peer, whole)?;
-        take(Program::Wayfare, short)?;
-    }
-    if let Some(ours) = bench.files.get(&Program::Wayfare) {
-        match program::seal_and_open(ours) {
-            Ok(cost) => round.seal_and_open = Some(cost),
-            Err(error) => {
-                interrupt::check()?;
-                step(&format!("the cipher's cost is not known: {error:#}"));
-            }
-        }
-    }
-    Ok(round)
-}
-
-fn announce(program: Program, turn: &Turn) {
-    let name = program.name();
-    if let Some(stream) = turn.tcp1 {
-        let (gbps, cost) = (stream.gbps, stream.spent.machine);
-        let again = stream.retransmits;
-        step(&format!(
-            "{name}: {gbps:.2} Gb/s, {cost:.2} ns of processor a byte, {again} segments again"
-        ));
-    }
-    for trouble in &turn.troubles {
-        step(&format!("{name}: {trouble}"));
-    }
 }

@@ -1,12 +1,16 @@
 //! The run's figures held to their bars. It refuses to judge anything while the bare cable itself
 //! was restless: its figures are then told in notes, and their values are null.
 
+use super::crowd::{COUNTS, MOST, Served};
+use super::figures::{ADDED, FIGURES, gbps, retransmits};
+use super::junk::Junked;
 use super::plan::{Measure, Plan};
 use super::program::Program;
 use super::rounds::Rounds;
 use super::spread::{Spread, rounded};
-use super::turn::Turn;
 use crate::report::{Bar, Report};
+
+const MIB: f64 = 1_048_576.0;
 
 /// How much the cable may move between rounds, by [`Spread::unrest`].
 const CALM: f64 = 0.15;
@@ -40,6 +44,8 @@ pub(super) fn judge(
     };
     judge.ratios(plan);
     judge.single_figures(plan);
+    judge.crowd(plan);
+    judge.junk(plan);
     for program in plan.programs() {
         judge.measured(program, plan);
     }
@@ -91,6 +97,18 @@ impl Judge<'_> {
             let again = self.rounds.values(Program::Wayfare, retransmits);
             self.held("retransmits", &again, "segments", &Bar::Exactly(0.0), &ours);
             let over = self.rounds.over_budget();
+            let cipher: Vec<f64> = self
+                .rounds
+                .0
+                .iter()
+                .filter_map(|r| r.seal_and_open)
+                .collect();
+            self.told(
+                "seal_and_open_ns_per_byte",
+                &cipher,
+                "ns/byte",
+                Program::Wayfare,
+            );
             self.held("cpu_vs_budget", &over, "times", &Bar::AtMost(1.5), &ours);
         }
         if plan.has(Measure::Idle) {
@@ -100,6 +118,82 @@ impl Judge<'_> {
             let bar = Bar::AtMost(0.2);
             self.held("p99_added_latency_idle_ms", &added, "ms", &bar, &ours);
         }
+    }
+
+    /// Many consumers on one provider of ours.
+    fn crowd(&mut self, plan: &Plan) {
+        let ours = [Program::Wayfare];
+        if plan.has(Measure::Consumers) {
+            let scaled = self.rounds.crowd(|crowd| {
+                let total = |count: u16| crowd.get(&count)?.gbps;
+                Some(total(MOST)? / total(1)?)
+            });
+            let name = format!("consumers{MOST}_vs_single");
+            self.held(&name, &scaled, "times", &Bar::AtLeast(0.80), &ours);
+            let fair = self.rounds.crowd(|crowd| crowd.get(&MOST)?.fairness);
+            self.held(
+                "jain_fairness",
+                &fair,
+                "Jain's index",
+                &Bar::AtLeast(0.95),
+                &ours,
+            );
+        }
+        if plan.has(Measure::Sessions) {
+            let idle = self.rounds.crowd(|crowd| {
+                let memory = |count: u16| Some(crowd.get(&count)?.idle as f64);
+                Some((memory(MOST)? - memory(0)?) / f64::from(MOST))
+            });
+            let bar = Bar::AtMost(65_536.0);
+            self.held("idle_session_bytes", &idle, "bytes", &bar, &ours);
+        }
+        if plan.has(Measure::Consumers) {
+            for count in COUNTS {
+                let of = |read: fn(&Served) -> Option<f64>| {
+                    self.rounds.crowd(|crowd| read(crowd.get(&count)?))
+                };
+                let (total, fair) = (of(|served| served.gbps), of(|served| served.fairness));
+                let name = |what| format!("consumers{count}_{what}");
+                self.told(&name("gbps"), &total, "Gb/s", Program::Wayfare);
+                self.told(&name("fairness"), &fair, "Jain's index", Program::Wayfare);
+            }
+        }
+    }
+
+    /// A download beside junk.
+    fn junk(&mut self, plan: &Plan) {
+        if !plan.has(Measure::Junk) {
+            return;
+        }
+        let ours = [Program::Wayfare];
+        let of = |read: fn(&Junked) -> f64| self.rounds.junk(read);
+        let (goodput, memory) = (of(|junk| junk.goodput), of(|junk| junk.memory / MIB));
+        let (replies, rate) = (of(|junk| junk.replies), of(|junk| junk.rate / 1e3));
+        let (elsewhere, peace) = (of(|junk| junk.beside_elsewhere), of(|junk| junk.peace));
+        self.held(
+            "junk_goodput",
+            &goodput,
+            "times",
+            &Bar::AtLeast(0.80),
+            &ours,
+        );
+        self.held("junk_memory_mib", &memory, "MiB", &Bar::AtMost(32.0), &ours);
+        self.held(
+            "junk_replies",
+            &replies,
+            "packets",
+            &Bar::Exactly(0.0),
+            &ours,
+        );
+        // A flood that was not one proves nothing.
+        self.held("junk_kpps", &rate, "kpps", &Bar::AtLeast(190.0), &ours);
+        self.told(
+            "junk_goodput_vs_junk_elsewhere",
+            &elsewhere,
+            "times",
+            Program::Wayfare,
+        );
+        self.told("junk_peace_gbps", &peace, "Gb/s", Program::Wayfare);
     }
 
     /// A figure with a bar: null where it was not measured, or not in peace.
@@ -173,125 +267,6 @@ impl Judge<'_> {
         }
         reasons.join("; ")
     }
-}
-
-/// A figure that is told of every program.
-struct Figure {
-    name: &'static str,
-    unit: &'static str,
-    of: Measure,
-    read: fn(&Turn) -> Option<f64>,
-}
-
-const fn figure(
-    name: &'static str,
-    unit: &'static str,
-    of: Measure,
-    read: fn(&Turn) -> Option<f64>,
-) -> Figure {
-    Figure {
-        name,
-        unit,
-        of,
-        read,
-    }
-}
-
-const FIGURES: &[Figure] = &[
-    figure("tcp1_gbps", "Gb/s", Measure::Tcp1, gbps),
-    figure("tcp1_reverse_gbps", "Gb/s", Measure::Reverse, |turn| {
-        Some(turn.reverse?.gbps)
-    }),
-    figure("tcp4_gbps", "Gb/s", Measure::Tcp4, |turn| {
-        Some(turn.tcp4?.gbps)
-    }),
-    figure("udp64_kpps", "kpps", Measure::Udp64, |turn| {
-        Some(turn.udp64? / 1e3)
-    }),
-    figure("udp1400_gbps", "Gb/s", Measure::Udp1400, |turn| {
-        Some(turn.udp1400? * 1_400.0 * 8.0 / 1e9)
-    }),
-    figure("retransmits", "segments", Measure::Tcp1, retransmits),
-    figure("cpu_ns_per_byte", "ns/byte", Measure::Tcp1, |turn| {
-        Some(turn.tcp1?.spent.machine)
-    }),
-    figure("own_cpu_ns_per_byte", "ns/byte", Measure::Tcp1, |turn| {
-        Some(turn.tcp1?.spent.processes)
-    }),
-    figure("p50_latency_idle_ms", "ms", Measure::Idle, |turn| {
-        Some(turn.idle?.p50)
-    }),
-    figure("p99_latency_idle_ms", "ms", Measure::Idle, |turn| {
-        Some(turn.idle?.p99)
-    }),
-    figure("p50_latency_loaded_ms", "ms", Measure::Loaded, |turn| {
-        Some(turn.loaded?.p50)
-    }),
-    figure("p99_latency_loaded_ms", "ms", Measure::Loaded, |turn| {
-        Some(turn.loaded?.p99)
-    }),
-    figure("lost_loaded", "of all", Measure::Loaded, |turn| {
-        Some(turn.loaded?.lost)
-    }),
-];
-
-/// Figures told as what a tunnel adds to that of the cable.
-const ADDED: &[Figure] = &[
-    figure("p50_added_latency_idle_ms", "ms", Measure::Idle, |turn| {
-        Some(turn.idle?.p50)
-    }),
-    figure("p99_added_latency_idle_ms", "ms", Measure::Idle, |turn| {
-        Some(turn.idle?.p99)
-    }),
-    figure(
-        "p50_added_latency_loaded_ms",
-        "ms",
-        Measure::Loaded,
-        |turn| Some(turn.loaded?.p50),
-    ),
-    figure(
-        "p99_added_latency_loaded_ms",
-        "ms",
-        Measure::Loaded,
-        |turn| Some(turn.loaded?.p99),
-    ),
-];
-
-fn gbps(turn: &Turn) -> Option<f64> {
-    Some(turn.tcp1?.gbps)
-}
-
-/// Of a turn's single streams, both ways.
-fn retransmits(turn: &Turn) -> Option<f64> {
-    let reverse = turn.reverse.map_or(0.0, |stream| stream.retransmits);
-    Some(turn.tcp1?.retransmits + reverse)
-}
-
-/// A matrix for a person: a row for each program, a column for each figure.
-pub(super) fn matrix(rounds: &Rounds, plan: &Plan) -> String {
-    let figures: Vec<&Figure> = FIGURES
-        .iter()
-        .filter(|figure| plan.has(figure.of))
-        .collect();
-    let heading = ["program"]
-        .into_iter()
-        .chain(figures.iter().map(|figure| figure.name));
-    let heading: Vec<&str> = heading.collect();
-    let cell = |program, figure: &&Figure| {
-        let spread = Spread::of(&rounds.values(program, figure.read));
-        spread.map_or("–".to_owned(), |spread| {
-            rounded(spread.median).to_string()
-        })
-    };
-    let row = |program: &Program| {
-        let cells = figures.iter().map(|figure| cell(*program, figure));
-        [program.name().to_owned()]
-            .into_iter()
-            .chain(cells)
-            .collect()
-    };
-    let rows: Vec<Vec<String>> = plan.programs().iter().map(row).collect();
-    crate::progress::table(&heading, &rows)
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ const LOST: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Fewer answers than these have no 99th percentile.
-const ENOUGH: usize = 200;
+const ENOUGH: usize = 100;
 
 /// The far end of the ping-pong. Dropping it ends its thread.
 #[derive(Debug)]

@@ -32,8 +32,6 @@ pub(super) struct Link {
     pub(super) left: Namespace,
     /// Where servers run.
     pub(super) right: Namespace,
-    /// The congestion control that their TCP uses.
-    pub(super) congestion: String,
 }
 
 impl Link {
@@ -58,27 +56,25 @@ impl Link {
                 addresses: &[&b.1],
             },
         )?;
-        let congestion = agree_on_congestion(&[&left, &right])?;
-        Ok(Self {
-            left,
-            right,
-            congestion,
-        })
+        Ok(Self { left, right })
     }
 }
 
-/// Sets [`CONGESTION`] where the kernel has it, and says what is in force.
-pub(super) fn agree_on_congestion(spaces: &[&Namespace]) -> anyhow::Result<String> {
-    let mut used = String::new();
-    for space in spaces {
-        let ask = |what: &str| space.output("cat", &[&format!("/proc/sys/net/ipv4/{what}")]);
-        let known = ask("tcp_available_congestion_control")?;
-        if known.split_whitespace().any(|name| name == CONGESTION) {
-            space.sysctl("net.ipv4.tcp_congestion_control", CONGESTION)?;
-        }
-        used = ask("tcp_congestion_control")?.trim().to_owned();
+/// The congestion control of every stream: [`CONGESTION`] where the kernel has it, else its own
+/// choice. It is asked for by each stream, as a namespace may not change its default.
+///
+/// # Errors
+/// When the kernel does not tell what it has.
+pub(super) fn congestion() -> anyhow::Result<String> {
+    let ask = |what: &str| {
+        let path = format!("/proc/sys/net/ipv4/{what}");
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+    };
+    let known = ask("tcp_available_congestion_control")?;
+    if known.split_whitespace().any(|name| name == CONGESTION) {
+        return Ok(CONGESTION.to_owned());
     }
-    Ok(used)
+    Ok(ask("tcp_congestion_control")?.trim().to_owned())
 }
 
 /// Runs `work` in a thread of its own inside the namespace. A socket made there stays there,

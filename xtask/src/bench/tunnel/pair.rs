@@ -32,7 +32,36 @@ pub(super) struct Side {
     pub(super) inner: Ipv4Addr,
     /// A file with its private key.
     secret: PathBuf,
-    public: String,
+    pub(super) public: String,
+}
+
+impl Side {
+    /// What a configuration file says of this end itself.
+    ///
+    /// # Errors
+    /// When its key cannot be read.
+    pub(super) fn interface_section(&self) -> anyhow::Result<String> {
+        let secret = std::fs::read_to_string(&self.secret).context("cannot read a key")?;
+        let secret = secret.trim();
+        Ok(format!(
+            "[Interface]\nPrivateKey = {secret}\nListenPort = {PORT}\n"
+        ))
+    }
+
+    /// Runs `ip` with each of these for the device of `program`. Where it refuses because the
+    /// program is no more, that is told.
+    ///
+    /// # Errors
+    /// As said.
+    pub(super) fn set_up(&self, program: &mut Background, words: &[String]) -> anyhow::Result<()> {
+        for words in words {
+            if let Err(error) = self.at.ip(words) {
+                program.must_live()?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Keys and names for both ends, made once for all programs.
@@ -46,11 +75,11 @@ pub(super) struct Sides {
 pub(super) const PORT: u16 = 51_820;
 
 impl Sides {
-    /// Makes keys for both ends of `link`.
+    /// Makes keys for both ends of `link`, which are called by these letters.
     ///
     /// # Errors
     /// When `wg` fails.
-    pub(super) fn new(lab: &Lab, link: &Link) -> anyhow::Result<Self> {
+    pub(super) fn new(lab: &Lab, link: &Link, letters: [&str; 2]) -> anyhow::Result<Self> {
         let side = |letter: &str, at: &Namespace, outer, inner| {
             let secret = lab.folder().join(format!("{letter}.key"));
             let script = "umask 077; wg genkey > \"$1\" && wg pubkey < \"$1\"";
@@ -66,8 +95,8 @@ impl Sides {
             })
         };
         Ok(Self {
-            left: side("l", &link.left, LEFT, LEFT_INNER)?,
-            right: side("r", &link.right, RIGHT, RIGHT_INNER)?,
+            left: side(letters[0], &link.left, LEFT, LEFT_INNER)?,
+            right: side(letters[1], &link.right, RIGHT, RIGHT_INNER)?,
         })
     }
 }
@@ -159,7 +188,6 @@ impl Pair {
             };
             Ok(ready.then_some(()))
         });
-        self.ends.push(end);
         self.sockets.push(socket);
         ready?;
         match program {
@@ -167,8 +195,12 @@ impl Pair {
             Program::Raw | Program::Wayfare | Program::Openvpn => {}
         }
         let (device, inner) = (&own.interface, own.inner);
-        own.at.ip(&format!("address add {inner}/24 dev {device}"))?;
-        own.at.ip(&format!("link set {device} mtu {MTU} up"))?;
+        let words = [
+            format!("address add {inner}/24 dev {device}"),
+            format!("link set {device} mtu {MTU} up"),
+        ];
+        own.set_up(&mut end, &words)?;
+        self.ends.push(end);
         Ok(())
     }
 }
@@ -207,15 +239,11 @@ fn words(program: Program, own: &Side, far: &Side, lab: &Lab) -> anyhow::Result<
 
 /// An ordinary configuration file.
 fn conf(own: &Side, far: &Side) -> anyhow::Result<String> {
-    let secret = std::fs::read_to_string(&own.secret).context("cannot read a key")?;
-    Ok(format!(
-        "[Interface]\nPrivateKey = {}\nListenPort = {PORT}\n\n\
-         [Peer]\nPublicKey = {}\nAllowedIPs = {}/32\nEndpoint = {}:{PORT}\n",
-        secret.trim(),
-        far.public,
-        far.inner,
-        far.outer
-    ))
+    let (key, inner, outer) = (&far.public, far.inner, far.outer);
+    let peer = format!(
+        "\n[Peer]\nPublicKey = {key}\nAllowedIPs = {inner}/32\nEndpoint = {outer}:{PORT}\n"
+    );
+    Ok(own.interface_section()? + &peer)
 }
 
 fn set(own: &Side, far: &Side) -> anyhow::Result<()> {

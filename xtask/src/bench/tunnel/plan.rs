@@ -23,11 +23,17 @@ pub(super) enum Measure {
     Idle,
     /// Latency beside a TCP stream.
     Loaded,
+    /// Not of a turn: 1, 10, 100 and 1,000 consumers on one provider of ours.
+    Consumers,
+    /// Not of a turn: what a session that does nothing takes.
+    Sessions,
+    /// Not of a turn: a download while somebody sends junk.
+    Junk,
 }
 
 impl Measure {
     /// All of them, in the order of a turn.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Tcp1,
         Self::Reverse,
         Self::Tcp4,
@@ -35,6 +41,9 @@ impl Measure {
         Self::Udp1400,
         Self::Idle,
         Self::Loaded,
+        Self::Consumers,
+        Self::Sessions,
+        Self::Junk,
     ];
 
     /// As on the command line.
@@ -47,7 +56,15 @@ impl Measure {
             Self::Udp1400 => "udp1400",
             Self::Idle => "idle",
             Self::Loaded => "loaded",
+            Self::Consumers => "consumers",
+            Self::Sessions => "sessions",
+            Self::Junk => "junk",
         }
+    }
+
+    /// Whether every program has it in its turn; the others are of ours alone.
+    pub(super) fn is_of_a_turn(self) -> bool {
+        !matches!(self, Self::Consumers | Self::Sessions | Self::Junk)
     }
 }
 
@@ -58,7 +75,7 @@ pub(super) struct Plan {
     pub(super) rounds: u64,
     /// How long each stream runs.
     pub(super) seconds: u64,
-    /// What a whole turn consists of.
+    /// What is measured.
     pub(super) measures: Vec<Measure>,
     /// Whom ours is compared with, besides the cable.
     pub(super) peers: Vec<Program>,

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use crate::need;
@@ -14,8 +14,11 @@ use crate::progress::step;
 /// A cold release build of the data plane on two cores, with room.
 const BUILD: Duration = Duration::from_secs(60 * 60);
 
-/// The program of this house that is a plain peer and nothing else.
-const OURS: &str = "wireguard-peer";
+/// The program of this house that is a plain peer and nothing else, and its package.
+const OURS: (&str, &str) = ("wayfare-wireguard", "wayfare-wireguard");
+
+/// Many consumers in one process, and the bare cipher.
+const SWARM: (&str, &str) = ("swarm", "wayfare-benches");
 
 /// What carries the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +76,7 @@ impl Program {
     pub(super) fn file(self, ours: Option<&str>) -> anyhow::Result<Option<PathBuf>> {
         match self {
             Self::Raw => Ok(None),
-            Self::Wayfare => own(ours).map(Some),
+            Self::Wayfare => own(OURS, ours).map(Some),
             Self::WireguardGo | Self::Boringtun | Self::Gotatun | Self::Openvpn => {
                 need::need(self.tools())?;
                 Ok(self.tools().first().and_then(|tool| need::program(tool)))
@@ -90,53 +93,57 @@ impl Program {
     }
 }
 
-/// Ours, in `folder` or built as a user would.
-fn own(folder: Option<&str>) -> anyhow::Result<PathBuf> {
+/// The swarm's file.
+///
+/// # Errors
+/// When it cannot be built.
+pub(super) fn swarm(folder: Option<&str>) -> anyhow::Result<PathBuf> {
+    own(SWARM, folder)
+}
+
+/// One of ours, in `folder` or built as a user would.
+fn own((program, package): (&str, &str), folder: Option<&str>) -> anyhow::Result<PathBuf> {
     if let Some(folder) = folder {
-        let file = std::path::absolute(Path::new(folder).join(OURS));
+        let file = std::path::absolute(Path::new(folder).join(program));
         let file = file.context("--programs is no path")?;
         ensure!(file.is_file(), "there is no program {}", file.display());
         return Ok(file);
     }
-    step(&format!("building {OURS}, optimised"));
+    step(&format!("building {program}, optimised"));
     let mut build = cargo([
         "build",
         "--release",
-        "--package=wayfare-examples",
         "--message-format=json-render-diagnostics",
+        "--package",
+        package,
+        "--bin",
+        program,
     ]);
-    build.args(["--bin", OURS]);
     let told = output(&mut build, BUILD)?;
-    built(&told).with_context(|| format!("the build names no program {OURS}"))
+    built(&told, program).with_context(|| format!("the build names no program {program}"))
 }
 
 /// The program's file, from cargo's messages.
-fn built(told: &str) -> Option<PathBuf> {
+fn built(told: &str, program: &str) -> Option<PathBuf> {
     let messages = told
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok());
     let mut files = messages.filter_map(|message: Value| {
-        let named = message["target"]["name"].as_str() == Some(OURS);
+        let named = message["target"]["name"].as_str() == Some(program);
         let file = message["executable"].as_str().filter(|_| named)?;
         Some(PathBuf::from(file))
     });
     files.next()
 }
 
-/// What sealing and opening a byte costs with the real cipher on this machine, together, in
-/// nanoseconds: from our program, which has it.
+/// What sealing and opening a byte costs with the bare cipher on this machine, together, in
+/// nanoseconds: from the swarm, which has it.
 ///
 /// # Errors
 /// When it does not tell.
-pub(super) fn seal_and_open(ours: &Path) -> anyhow::Result<f64> {
-    let told = output(
-        &mut command(&ours.to_string_lossy(), ["--measure-aead"]),
-        SHORT,
-    )?;
-    let Some(sum) = sum(&told) else {
-        bail!("`{OURS} --measure-aead` told {told}");
-    };
-    Ok(sum)
+pub(super) fn seal_and_open(swarm: &Path) -> anyhow::Result<f64> {
+    let told = output(&mut command(&swarm.to_string_lossy(), ["aead"]), SHORT)?;
+    sum(&told).with_context(|| format!("`swarm aead` told {told}"))
 }
 
 fn sum(told: &str) -> Option<f64> {
@@ -151,13 +158,14 @@ mod tests {
 
     #[test]
     fn the_built_program_is_found_among_the_messages() {
+        let name = OURS.0;
         let told = format!(
             "{{\"reason\":\"compiler-artifact\",\"target\":{{\"name\":\"x\"}},\"executable\":\"/x\"}}\n\
-             {{\"reason\":\"compiler-artifact\",\"target\":{{\"name\":\"{OURS}\"}},\"executable\":\"/t/{OURS}\"}}\n\
+             {{\"reason\":\"compiler-artifact\",\"target\":{{\"name\":\"{name}\"}},\"executable\":\"/t/{name}\"}}\n\
              {{\"reason\":\"build-finished\",\"success\":true}}\n"
         );
-        assert_eq!(built(&told), Some(Path::new("/t").join(OURS)));
-        assert_eq!(built(""), None);
+        assert_eq!(built(&told, name), Some(Path::new("/t").join(name)));
+        assert_eq!(built("", name), None);
     }
 
     #[test]

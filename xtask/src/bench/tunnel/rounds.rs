@@ -1,6 +1,10 @@
 //! All turns of a run, and how they are compared: ours with the one it followed. It refuses to
 //! compare turns of different rounds: the machine may have changed between them.
 
+use std::collections::BTreeMap;
+
+use super::crowd::Served;
+use super::junk::Junked;
 use super::program::Program;
 use super::turn::Turn;
 
@@ -10,6 +14,12 @@ pub(super) struct Round {
     pub(super) turns: Vec<(Program, Turn)>,
     /// What sealing and opening a byte cost in this round, in nanoseconds.
     pub(super) seal_and_open: Option<f64>,
+    /// Our provider's runs, by the number of its consumers.
+    pub(super) crowd: BTreeMap<u16, Served>,
+    /// Our provider's run beside junk.
+    pub(super) junk: Option<Junked>,
+    /// What went wrong with these two.
+    pub(super) troubles: Vec<String>,
 }
 
 impl Round {
@@ -81,11 +91,28 @@ impl Rounds {
         self.0.iter().filter_map(over).collect()
     }
 
+    /// A figure of our provider's runs, round by round.
+    pub(super) fn crowd(&self, figure: impl Fn(&BTreeMap<u16, Served>) -> Option<f64>) -> Vec<f64> {
+        let rounds = self.0.iter();
+        rounds.filter_map(|round| figure(&round.crowd)).collect()
+    }
+
+    /// A figure of our provider's run beside junk, round by round.
+    pub(super) fn junk(&self, figure: impl Fn(&Junked) -> f64) -> Vec<f64> {
+        let rounds = self.0.iter();
+        rounds
+            .filter_map(|round| round.junk.as_ref().map(&figure))
+            .collect()
+    }
+
     /// What went wrong with a program, each trouble once.
     pub(super) fn troubles(&self, program: Program) -> Vec<String> {
         let turns = self.0.iter().flat_map(|round| &round.turns);
         let its = turns.filter(|(whose, _)| *whose == program);
         let mut troubles: Vec<String> = its.flat_map(|(_, turn)| turn.troubles.clone()).collect();
+        if program == Program::Wayfare {
+            troubles.extend(self.0.iter().flat_map(|round| round.troubles.clone()));
+        }
         troubles.sort();
         troubles.dedup();
         troubles
@@ -121,6 +148,7 @@ pub(super) mod tests {
                 (Program::Wayfare, turn(4.0)),
             ],
             seal_and_open: Some(0.5),
+            ..Round::default()
         }
     }
 

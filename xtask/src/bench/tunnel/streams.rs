@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::cpu::{Spent, Used};
+use super::link::congestion;
 use crate::lab::{Background, Namespace, wait_for};
 
 /// The tool's own port.
@@ -71,7 +72,7 @@ pub(super) fn run(
     seconds: u64,
     processes: &[u32],
 ) -> anyhow::Result<Stream> {
-    let mut words = words(to, seconds);
+    let mut words = words(to, seconds)?;
     words.extend(["-J".to_owned(), "-P".to_owned(), shape.streams.to_string()]);
     if shape.reverse {
         words.push("-R".to_owned());
@@ -89,15 +90,16 @@ pub(super) fn run(
 /// # Errors
 /// When the tool cannot be started.
 pub(super) fn background(at: &Namespace, to: Ipv4Addr, seconds: u64) -> anyhow::Result<Background> {
-    at.spawn("load", "iperf3", words(to, seconds))
+    at.spawn("load", "iperf3", words(to, seconds)?)
 }
 
-fn words(to: Ipv4Addr, seconds: u64) -> Vec<String> {
+fn words(to: Ipv4Addr, seconds: u64) -> anyhow::Result<Vec<String>> {
+    let congestion = congestion()?;
     let (to, seconds) = (to.to_string(), seconds.to_string());
     let timeout = PATIENCE.as_millis().to_string();
     let words = ["-c", &to, "-p", PORT, "-t", &seconds, "-i", "0"];
-    let words = words.into_iter().chain(["--connect-timeout", &timeout]);
-    words.map(str::to_owned).collect()
+    let more = ["--connect-timeout", &timeout, "-C", &congestion];
+    Ok(words.into_iter().chain(more).map(str::to_owned).collect())
 }
 
 fn read(told: &str, spent: Spent) -> anyhow::Result<Stream> {

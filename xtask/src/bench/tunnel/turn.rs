@@ -111,6 +111,8 @@ impl Bench<'_> {
             Measure::Udp1400 => turn.udp1400 = Some(rate(1_400)?),
             Measure::Idle => turn.idle = Some(latency::ping(left, pair.to, TRIPS, IDLE)?),
             Measure::Loaded => turn.loaded = Some(self.loaded(pair)?),
+            // Those have rounds of their own.
+            Measure::Consumers | Measure::Sessions | Measure::Junk => {}
         }
         Ok(())
     }
