@@ -108,14 +108,18 @@ impl Lanes {
         let (words, _) = block.as_chunks();
         for ((low, high), word) in self.low.iter_mut().zip(&mut self.high).zip(words) {
             let word = u64::from_ne_bytes(*word);
-            *low += word & 0xffff_ffff;
-            *high += word >> 32;
+            // Cannot wrap within 2^32 blocks; a check would cost the vector registers where checks are on.
+            *low = low.wrapping_add(word & 0xffff_ffff);
+            *high = high.wrapping_add(word >> 32);
         }
     }
 
     #[inline(always)]
     fn total(&self) -> u64 {
-        self.low.iter().sum::<u64>() + self.high.iter().sum::<u64>()
+        let lanes = self.low.iter().zip(&self.high);
+        lanes.fold(0, |sum, (low, high)| {
+            sum.wrapping_add(low.wrapping_add(*high))
+        })
     }
 }
 

@@ -386,31 +386,23 @@ fn attach(
     offload: bool,
     several: bool,
 ) -> Result<(String, bool), TunError> {
-    let create = |source| TunError::os("create", name, source);
     let queue = if several { libc::IFF_MULTI_QUEUE } else { 0 };
-    if !offload {
-        let name = sys::attach(file, name, queue).map_err(create)?;
-        return Ok((name, false));
+    if offload && let Ok(name) = sys::attach(file, name, queue | libc::IFF_VNET_HDR) {
+        sys::set_vnet_header(file, VNET_LEN as libc::c_int)
+            .map_err(|source| TunError::os("configure", &name, source))?;
+        return Ok((name, true));
     }
-    let name = sys::attach(file, name, queue | libc::IFF_VNET_HDR).map_err(create)?;
-    sys::set_vnet_header(file, VNET_LEN as libc::c_int)
-        .map_err(|source| TunError::os("configure", &name, source))?;
-    Ok((name, true))
+    let name =
+        sys::attach(file, name, queue).map_err(|source| TunError::os("create", name, source))?;
+    Ok((name, false))
 }
 
-/// Asks for all offloads, then for fewer and fewer, until the kernel grants what is asked.
+/// Asks for offloads, if there is a header to tell of them.
 fn negotiate(file: &File, name: &str, vnet: bool) -> Offloads {
-    const CHECKSUM: libc::c_uint = libc::TUN_F_CSUM;
-    const TCP: libc::c_uint = CHECKSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
-    const ALL: libc::c_uint = TCP | libc::TUN_F_USO4 | libc::TUN_F_USO6;
-    let granted = [ALL, TCP, CHECKSUM]
-        .into_iter()
-        .find(|work| vnet && sys::set_offload(file, *work).is_ok())
-        .unwrap_or(0);
-    let offloads = Offloads {
-        checksum: granted != 0,
-        tcp: granted & libc::TUN_F_TSO4 != 0,
-        udp: granted & libc::TUN_F_USO4 != 0,
+    let offloads = if vnet {
+        Offloads::most(|work| sys::set_offload(file, work).is_ok())
+    } else {
+        Offloads::default()
     };
     tracing::debug!(device = name, ?offloads, "TUN offloads");
     offloads

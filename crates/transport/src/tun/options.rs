@@ -38,6 +38,23 @@ pub struct Offloads {
     pub udp: bool,
 }
 
+impl Offloads {
+    /// The most that `accepts` takes, asked with `TUN_F_*`: all, then less and less.
+    pub(super) fn most(mut accepts: impl FnMut(libc::c_uint) -> bool) -> Self {
+        const CHECKSUM: libc::c_uint = libc::TUN_F_CSUM;
+        // TCP with ECN needs nothing more: CWR is put where it belongs anyway.
+        const TCP: libc::c_uint =
+            CHECKSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+        const ALL: libc::c_uint = TCP | libc::TUN_F_USO4 | libc::TUN_F_USO6;
+        let granted = [ALL, TCP, CHECKSUM].into_iter().find(|work| accepts(*work));
+        Self {
+            checksum: granted.is_some(),
+            tcp: granted.is_some_and(|work| work & TCP == TCP),
+            udp: granted == Some(ALL),
+        }
+    }
+}
+
 /// What one queue of a device has carried in batches since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TunCounts {
@@ -83,5 +100,27 @@ impl Counting {
             malformed: load(&self.malformed),
             lost: load(&self.lost),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_refuses_is_asked_for_less() {
+        let most = |knows: libc::c_uint| {
+            let mut asked = 0;
+            let offloads = Offloads::most(|work| {
+                asked += 1;
+                work & !knows == 0
+            });
+            (asked, offloads.checksum, offloads.tcp, offloads.udp)
+        };
+        // Linux before 6.2 does not know UDP, before 2.6.27 none of it.
+        assert_eq!(most(0x7f), (1, true, true, true));
+        assert_eq!(most(0x1f), (2, true, true, false));
+        assert_eq!(most(0x01), (3, true, false, false));
+        assert_eq!(most(0x00), (3, false, false, false));
     }
 }

@@ -283,7 +283,11 @@ fn layers(
             // Behind extension headers, which come in eights, only the kernel's word leads.
             let start = start.unwrap_or(40);
             let direct = packet[6] == number;
-            if direct != (start == 40) || start < 40 || start % 8 != 0 || start > packet.len() {
+            if direct != (start == 40)
+                || start < 40
+                || !start.is_multiple_of(8)
+                || start > packet.len()
+            {
                 return Err(Malformed);
             }
             Ok((None, start))
