@@ -18,7 +18,7 @@ pub use quic::{
     remote_address,
 };
 pub use socket::{
-    Batch, BindError, SharedSocket, SocketOptions, SocketStats, TunnelReceiver, canonical,
+    Batch, BindError, Outgoing, SharedSocket, SocketOptions, SocketStats, TunnelReceiver, canonical,
 };
 pub use tun::{
     ChannelTun, Frame, Framing, MAX_PACKET, PacketBatch, Tun, TunDevice, TunError, TunExt,

@@ -15,6 +15,7 @@ mod inner;
 mod intake;
 mod kernel;
 mod open;
+mod outgoing;
 mod pile;
 mod queue;
 mod quic_side;
@@ -35,6 +36,7 @@ pub use batch::Batch;
 pub use demux::{Kind, classify};
 pub use error::BindError;
 pub use open::SocketOptions;
+pub use outgoing::Outgoing;
 pub(crate) use quic_side::QuicSide;
 pub use receiver::TunnelReceiver;
 pub use stats::SocketStats;
@@ -155,6 +157,18 @@ impl SharedSocket {
         segment: usize,
     ) -> io::Result<usize> {
         self.inner.try_send_segments(to, buffer, segment)
+    }
+
+    /// As [`try_send_segments`](Self::try_send_segments) for several messages, in order and in as
+    /// few calls to the kernel as there can be. Returns how many bytes it took, counted over all
+    /// messages: those of whole datagrams, at least one of the first message; call again with the
+    /// rest.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send), if not even the first datagram could be sent. An error of
+    /// a later message ends the call, and shows when that message comes first: leave it out then.
+    pub fn try_send_many(&self, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+        self.inner.try_send_many(messages)
     }
 
     /// Waits until the kernel's send buffer may have room again after `WouldBlock`. Any number of

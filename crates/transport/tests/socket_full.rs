@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
-use wayfare_transport::{SharedSocket, SocketOptions};
+use tokio::task::JoinSet;
+use wayfare_transport::{Outgoing, SharedSocket, SocketOptions};
 
 /// A child inherits the namespace of the thread that starts it.
 fn ip(arguments: &str) {
@@ -63,11 +64,36 @@ async fn full_and_free_again() {
         assert!(taken < 1000, "it never fills");
     };
     assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    let many = [Outgoing {
+        to: silent,
+        bytes: &datagram,
+        segment: 500,
+    }; 3];
+    let full = socket.try_send_many(&many).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
     assert_eq!(socket.stats().send_errors, 0, "a full buffer is no error");
 
-    // Three wait for room in three ways; none of them has it yet.
+    let (mut waiting, free) = wait_in_three_ways(&socket, silent);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(free.load(Ordering::Relaxed), 0, "there is no room");
+
+    ip("neighbour replace 10.88.0.2 lladdr 02:00:00:00:00:01 dev wffull0");
+    while let Some(outcome) = waiting.join_next().await {
+        outcome.unwrap();
+    }
+    assert_eq!(free.load(Ordering::Relaxed), 3);
+    assert_eq!(socket.stats().sent, taken + 1);
+}
+
+/// Tasks that each wait for room in a way of its own, and how many found it.
+fn wait_in_three_ways(
+    socket: &SharedSocket,
+    silent: SocketAddr,
+) -> (JoinSet<()>, Arc<AtomicUsize>) {
     let free = Arc::new(AtomicUsize::new(0));
-    let mut waiting = tokio::task::JoinSet::new();
+    let mut waiting = JoinSet::new();
     let done = |free: &Arc<AtomicUsize>| free.fetch_add(1, Ordering::Relaxed);
     waiting.spawn({
         let (socket, free) = (socket.clone(), free.clone());
@@ -88,19 +114,9 @@ async fn full_and_free_again() {
     waiting.spawn({
         let (socket, free) = (socket.clone(), free.clone());
         async move {
-            socket.send(silent, &datagram).await.unwrap();
+            socket.send(silent, &[4; 1000]).await.unwrap();
             done(&free);
         }
     });
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(free.load(Ordering::Relaxed), 0, "there is no room");
-
-    ip("neighbour replace 10.88.0.2 lladdr 02:00:00:00:00:01 dev wffull0");
-    while let Some(outcome) = waiting.join_next().await {
-        outcome.unwrap();
-    }
-    assert_eq!(free.load(Ordering::Relaxed), 3);
-    assert_eq!(socket.stats().sent, taken + 1);
+    (waiting, free)
 }

@@ -77,18 +77,30 @@ impl Inner {
         }
     }
 
+    /// Calls the kernel to send, in step with what the event loop knows of the send buffer.
+    pub(super) fn attempt<T>(&self, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let mut attempted = false;
+        let outcome = self.io.try_io(Interest::WRITABLE, || {
+            attempted = true;
+            call()
+        });
+        // A fresh socket is writable before the event loop has had a chance to say so.
+        if attempted { outcome } else { call() }
+    }
+
+    /// How many datagrams of `segment` bytes one message to the kernel may carry.
+    pub(super) fn segments_at_once(&self, segment: usize) -> io::Result<usize> {
+        if segment == 0 || segment > MAX_PAYLOAD {
+            let why = "a datagram carries 1 to 65,507 bytes";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let fit = MAX_PAYLOAD / segment;
+        Ok(self.udp.max_gso_segments().min(fit).max(1))
+    }
+
     /// One call to the kernel, for one datagram or for several of equal size.
     pub(super) fn transmit(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let mut attempted = false;
-        let mut attempt = || {
-            attempted = true;
-            self.udp.try_send((&self.io).into(), transmit)
-        };
-        let mut outcome = self.io.try_io(Interest::WRITABLE, &mut attempt);
-        if !attempted {
-            // A fresh socket is writable before the event loop has had a chance to say so.
-            outcome = self.udp.try_send((&self.io).into(), transmit);
-        }
+        let outcome = self.attempt(|| self.udp.try_send((&self.io).into(), transmit));
         match &outcome {
             Ok(()) => {
                 let datagrams = transmit.segment_size.map_or(1, |segment| {
@@ -109,16 +121,8 @@ impl Inner {
         buffer: &[u8],
         segment: usize,
     ) -> io::Result<usize> {
-        if segment == 0 || segment > MAX_PAYLOAD {
-            let why = "a datagram carries 1 to 65,507 bytes";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
+        let mut at_once = self.segments_at_once(segment)?;
         let to = self.wire(to)?;
-        let mut at_once = self
-            .udp
-            .max_gso_segments()
-            .min(MAX_PAYLOAD / segment)
-            .max(1);
         let mut sent = 0;
         while sent < buffer.len() {
             let end = buffer.len().min(sent + at_once * segment);
@@ -165,6 +169,6 @@ impl Inner {
 }
 
 /// Drivers without segmentation say `EIO`, kernels without it `EINVAL`.
-fn segmentation_refused(error: &io::Error) -> bool {
+pub(super) fn segmentation_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL))
 }

@@ -1,11 +1,19 @@
-//! What the kernel knows of the socket's receive queue, asked for by a call with no safe form.
+//! The two calls of the socket that have no safe form: what waits in its receive queue, and the
+//! sending of several messages at once.
 //!
-//! It refuses to be asked per packet: it is a system call of its own.
+//! It refuses to judge what it is given: addresses and lengths have been checked.
 
-#![allow(unsafe_code)] // getsockopt(SO_MEMINFO)
+#![allow(unsafe_code)] // getsockopt(SO_MEMINFO) and sendmmsg
 
+use std::array;
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use socket2::SockAddr;
+
+use super::outgoing::{AT_ONCE, Piece};
 
 /// Figures of `linux/sock_diag.h`: nine of them, `SK_MEMINFO_VARS`.
 const FIGURES: usize = 9;
@@ -23,6 +31,8 @@ pub(super) struct ReceiveQueue {
     pub(super) dropped: u64,
 }
 
+/// A system call of its own: not for every packet.
+///
 /// # Errors
 /// The kernel is older than 4.12.
 pub(super) fn receive_queue(socket: BorrowedFd<'_>) -> io::Result<ReceiveQueue> {
@@ -46,4 +56,74 @@ pub(super) fn receive_queue(socket: BorrowedFd<'_>) -> io::Result<ReceiveQueue> 
         charged: u64::from(figures[CHARGED]),
         dropped: u64::from(figures[DROPPED]),
     })
+}
+
+/// The one control message there is: into datagrams of which length to cut.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Segmentation {
+    // The kernel looks for the value right behind the header, whose size is a multiple of its
+    // alignment.
+    header: libc::cmsghdr,
+    length: u16,
+}
+
+const LENGTH: u32 = size_of::<u16>() as u32;
+
+/// One `sendmmsg`, of at most [`AT_ONCE`] pieces. Says how many the kernel took, at least one if
+/// there is one.
+///
+/// # Errors
+/// What the kernel says of the first piece; `WouldBlock` if its buffer is full.
+pub(super) fn send_many(socket: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> io::Result<usize> {
+    let pieces = &pieces[..pieces.len().min(AT_ONCE)];
+    let names: [SockAddr; AT_ONCE] =
+        array::from_fn(|index| pieces.get(index).map_or(Piece::NONE.to, |p| p.to).into());
+    // SAFETY: integers, pointers and arrays of them, for which zero is a value.
+    let (mut parts, mut controls, mut headers): (
+        [libc::iovec; AT_ONCE],
+        [Segmentation; AT_ONCE],
+        [libc::mmsghdr; AT_ONCE],
+    ) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
+    for (index, piece) in pieces.iter().enumerate() {
+        parts[index] = libc::iovec {
+            iov_base: piece.bytes.as_ptr().cast_mut().cast(),
+            iov_len: piece.bytes.len(),
+        };
+        let message = &mut headers[index].msg_hdr;
+        message.msg_name = names[index].as_ptr().cast_mut().cast();
+        message.msg_namelen = names[index].len();
+        message.msg_iov = &raw mut parts[index];
+        message.msg_iovlen = 1;
+        if piece.bytes.len() > piece.segment {
+            let control = &mut controls[index];
+            control.header.cmsg_level = libc::SOL_UDP;
+            control.header.cmsg_type = libc::UDP_SEGMENT;
+            // SAFETY: arithmetic on a number.
+            control.header.cmsg_len = unsafe { libc::CMSG_LEN(LENGTH) } as _;
+            control.length = piece.segment as u16;
+            message.msg_control = ptr::from_mut(control).cast();
+            message.msg_controllen = size_of::<Segmentation>() as _;
+        }
+    }
+    loop {
+        // SAFETY: the first `pieces.len()` headers are filled in above. What they point to, names,
+        // parts, controls and the bytes of the pieces, is initialised, as long as they say, lives
+        // until the call returns and is only read; of the headers the kernel writes `msg_len`.
+        let count = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                pieces.len() as libc::c_uint,
+                0,
+            )
+        };
+        if let Ok(count) = usize::try_from(count) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
 }

@@ -78,6 +78,100 @@ async fn a_kernel_that_refuses_to_segment_gets_single_datagrams() {
     }
 }
 
+/// What `tunnel` receives until there are `count` datagrams: length and number of each.
+async fn receive(tunnel: &mut TunnelReceiver, count: usize) -> Vec<(usize, u8)> {
+    let mut batch = Batch::new();
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        within(tunnel.recv(&mut batch)).await.unwrap();
+        seen.extend(batch.iter().map(|(_, d)| (d.len(), d[d.len() - 1])));
+    }
+    seen
+}
+
+/// Messages for two peers, among them one for 150 datagrams, empty ones, short ones, and more of
+/// them than one call takes, whether the kernel segments or not.
+async fn many_messages(refuse: bool) {
+    let (sender, _unused) = bind();
+    if refuse {
+        set(&sender, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1);
+    }
+    let mut peers = [bind(), bind()];
+    let [left, right] = [peers[0].0.local_addr(), peers[1].0.local_addr()];
+    let (long, middle, short) = (messages(150, 1200), messages(7, 300), messages(1, 40));
+    let to = |to, bytes, segment| Outgoing { to, bytes, segment };
+    let mut outgoing = vec![
+        to(left, &[][..], 1200),
+        to(left, &long[..], 1200),
+        to(right, &middle, 300),
+        to(left, &[], 1),
+        to(right, &middle[..1000], 300),
+    ];
+    outgoing.extend([to(left, &short[..], 40), to(right, &short, 1000)].repeat(20));
+    let bytes: usize = outgoing.iter().map(|message| message.bytes.len()).sum();
+    assert_eq!(sender.try_send_many(&outgoing).unwrap(), bytes);
+    let numbered = |count, length| (0..count).map(move |number| (length, number));
+    let mut expected: Vec<(usize, u8)> = numbered(150, 1200).collect();
+    expected.extend([(40, 0); 20]);
+    assert_eq!(receive(&mut peers[0].1, 170).await, expected);
+    expected = numbered(7, 300).chain(numbered(3, 300)).collect();
+    expected.push((100, 7));
+    expected.extend([(40, 0); 20]);
+    assert_eq!(receive(&mut peers[1].1, 31).await, expected);
+    let stats = sender.stats();
+    assert_eq!((stats.sent, stats.send_errors), (201, u64::from(refuse)));
+    assert_eq!(stats.segmentation_refused, u64::from(refuse));
+}
+
+#[tokio::test]
+async fn many_messages_leave_in_order_to_whom_each_is_for() {
+    many_messages(false).await;
+}
+
+#[tokio::test]
+async fn many_messages_leave_one_by_one_where_the_kernel_refuses_to_segment() {
+    many_messages(true).await;
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_sent_stops_the_rest_and_is_named_when_it_comes_first() {
+    let (sender, _unused) = bind();
+    let (receiver, mut tunnel) = bind();
+    let fine = messages(3, 100);
+    let large = messages(1, 65_507);
+    let there = Outgoing {
+        to: receiver.local_addr(),
+        bytes: &fine,
+        segment: 100,
+    };
+    let nobody = Outgoing {
+        to: "127.0.0.1:0".parse().unwrap(),
+        ..there
+    };
+    let endless = Outgoing {
+        segment: 0,
+        ..there
+    };
+    // No route leads from loopback to TEST-NET-1 (RFC 5737).
+    let elsewhere = Outgoing {
+        to: "192.0.2.1:9".parse().unwrap(),
+        bytes: &large,
+        segment: 65_507,
+    };
+    for bad in [nobody, endless, elsewhere] {
+        assert_eq!(
+            sender.try_send_many(&[there, there, bad, there]).unwrap(),
+            600
+        );
+        assert!(sender.try_send_many(&[bad, there]).is_err());
+        assert_eq!(sender.try_send_many(&[there]).unwrap(), 300);
+        assert_eq!(receive(&mut tunnel, 9).await.len(), 9);
+    }
+    // The kernel was asked about the last one only: once behind others, once alone.
+    assert_eq!(sender.stats().send_errors, 2);
+    assert_eq!(sender.try_send_many(&[]).unwrap(), 0);
+}
+
 #[tokio::test]
 async fn a_kernel_that_does_not_coalesce_is_read_datagram_by_datagram() {
     for leads in [false, true] {
