@@ -10,6 +10,7 @@
 //! closes when a whole allowance is not covered. So the gate stays open while a payment takes no longer, from invoice to durable
 //! promise, than the consumer needs to use three quarters of its allowance.
 
+mod book;
 mod config;
 mod earning;
 mod exchange;
@@ -18,11 +19,12 @@ mod issue;
 mod output;
 mod reply;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use wayfare_identity::Domain;
 
+use self::book::Book;
 use self::earning::Earning;
 use self::issue::Pipeline;
 use crate::deadline::earlier;
@@ -64,7 +66,7 @@ pub struct Collector {
     config: CollectorConfig,
     channel: ChannelId,
     hermes: Option<HermesAccount>,
-    earnings: BTreeMap<AgreementId, Earning>,
+    earnings: Book,
     pipeline: Pipeline,
     withheld: Withheld<Consequence>,
     outputs: VecDeque<CollectorOutput>,
@@ -79,10 +81,10 @@ impl Collector {
     pub fn new(config: CollectorConfig) -> Self {
         let channel = ChannelId::of_provider(config.provider, config.hermes);
         Self {
+            earnings: Book::new(config.patience),
             config,
             channel,
             hermes: None,
-            earnings: BTreeMap::new(),
             pipeline: Pipeline::default(),
             withheld: Withheld::new(),
             outputs: VecDeque::new(),
@@ -154,11 +156,11 @@ impl Collector {
         }
         terms.verify()?;
         let id = agreement.id;
-        if let Some(known) = self.earnings.get_mut(&id) {
+        if let Some(known) = self.earnings.get(&id) {
             if known.terms != terms {
                 return Err(AdmissionRefusal::IdTaken);
             }
-            known.ended_at = None;
+            self.earnings.edit(id, |known| known.ended_at = None);
         } else {
             if self.earnings.len() >= MAX_COLLECTOR_AGREEMENTS {
                 return Err(AdmissionRefusal::TooMany(self.earnings.len()));
@@ -171,30 +173,28 @@ impl Collector {
 
     /// What was used so far, cumulative within the agreement. Figures below earlier ones change nothing.
     pub fn handle_usage(&mut self, agreement: AgreementId, usage: &Usage, now: Instant) {
-        let Some(earning) = self.earnings.get_mut(&agreement) else {
-            return;
-        };
-        earning.count(usage);
-        self.invoice_if_due(agreement, now);
+        if self.earnings.count(agreement, usage).is_some() {
+            self.invoice_if_due(agreement, now);
+        }
     }
 
     /// Asks at once for whatever is owed: the open invoice again, or a new one.
     pub fn invoice_now(&mut self, agreement: AgreementId, usage: &Usage, now: Instant) {
-        let Some(earning) = self.earnings.get_mut(&agreement) else {
-            return;
-        };
-        earning.count(usage);
-        self.invoice(agreement, now);
+        if self.earnings.count(agreement, usage).is_some() {
+            self.invoice(agreement, now);
+        }
     }
 
     /// Ends an agreement with a last invoice. It is forgotten once nothing is owed or the consumer's time is up; until then
     /// payments are still taken. [`CollectorOutput::Ended`] follows.
     pub fn close(&mut self, agreement: AgreementId, usage: &Usage, now: Instant) {
-        let Some(earning) = self.earnings.get_mut(&agreement) else {
+        let ended = self.earnings.edit(agreement, |earning| {
+            earning.count(usage);
+            earning.ended_at = Some(now);
+        });
+        if ended.is_none() {
             return;
-        };
-        earning.count(usage);
-        earning.ended_at = Some(now);
+        }
         self.invoice(agreement, now);
         self.forget_ended(now);
     }
@@ -245,13 +245,7 @@ impl Collector {
         if self.withheld.failed() {
             return None;
         }
-        let patience = &self.config.patience;
-        let invoices = self
-            .earnings
-            .values()
-            .filter_map(|earning| earning.deadline(patience))
-            .min();
-        earlier(invoices, self.pipeline_deadline())
+        earlier(self.earnings.deadline(), self.pipeline_deadline())
     }
 
     /// What to do next.
@@ -306,8 +300,7 @@ impl Collector {
         if self.withheld.failed() {
             return;
         }
-        let ids: Vec<AgreementId> = self.earnings.keys().copied().collect();
-        for id in ids {
+        for id in self.earnings.attention(now) {
             self.resend_if_unanswered(id, now);
             self.invoice_if_due(id, now);
         }
@@ -327,17 +320,20 @@ impl Collector {
 
     fn resend_if_unanswered(&mut self, id: AgreementId, now: Instant) {
         let patience = self.config.patience.resend_invoice;
-        let Some(earning) = self.earnings.get_mut(&id) else {
-            return;
+        let is_late = |earning: &Earning| {
+            let open = earning.open.as_ref();
+            open.is_some_and(|open| now >= open.sent_at + patience)
         };
-        if let Some(open) = earning
-            .open
-            .as_mut()
-            .filter(|open| now >= open.sent_at + patience)
-        {
+        if !self.earnings.get(&id).is_some_and(is_late) {
+            return;
+        }
+        let again = self.earnings.edit(id, |earning| {
+            let open = earning.open.as_mut()?;
             open.sent_at = now;
-            self.outputs
-                .push_back(CollectorOutput::Invoice(open.invoice));
+            Some(open.invoice)
+        });
+        if let Some(invoice) = again.flatten() {
+            self.outputs.push_back(CollectorOutput::Invoice(invoice));
         }
     }
 
@@ -366,19 +362,16 @@ impl Collector {
                 }
             }
         };
-        if let Some(earning) = self.earnings.get_mut(&id) {
-            earning.sent(invoice, now);
-            self.outputs.push_back(CollectorOutput::Invoice(invoice));
-        }
+        self.earnings.edit(id, |earning| earning.sent(invoice, now));
+        self.outputs.push_back(CollectorOutput::Invoice(invoice));
     }
 
     fn forget_ended(&mut self, now: Instant) {
         let patience = self.config.patience.last_invoice;
         let over: Vec<AgreementId> = self
             .earnings
-            .iter()
-            .filter(|(_, e)| e.is_over(now, patience))
-            .map(|(id, _)| *id)
+            .ended()
+            .filter(|id| self.earnings[id].is_over(now, patience))
             .collect();
         for id in over {
             let Some(earning) = self.earnings.remove(&id) else {

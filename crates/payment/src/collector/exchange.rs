@@ -135,16 +135,15 @@ impl Collector {
 
     fn accept(&mut self, exchange: Exchange) {
         let id = exchange.agreement;
-        let Some(earning) = self.earnings.get_mut(&id) else {
+        let queued = self.earnings.edit(id, |earning| {
+            earning.queue(exchange);
+            earning.record()
+        });
+        let Some(record) = queued else {
             return;
         };
-        earning.queue(exchange);
         let mut batch = Batch::default();
-        batch.put(
-            Table::CollectorAgreement,
-            agreement_key(id),
-            earning.record(),
-        );
+        batch.put(Table::CollectorAgreement, agreement_key(id), record);
         self.persist(
             batch,
             Consequence::Accepted {

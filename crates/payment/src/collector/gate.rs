@@ -113,6 +113,16 @@ impl Collector {
         }
     }
 
+    /// What may be used beyond what this machine was told, before a gate closes for the Hermes' sake; nothing while anything speaks
+    /// against it. While this is more than an agreement's allowance, only its own payments can close its gate.
+    #[must_use]
+    pub fn headroom(&self) -> Amount {
+        if self.withheld.failed() || self.hermes_doubt(Amount::ZERO).is_some() {
+            return Amount::ZERO;
+        }
+        self.limit().saturating_sub(self.owed())
+    }
+
     /// What the Hermes owes us on the chain's books.
     #[must_use]
     pub fn unsettled(&self) -> Amount {
@@ -167,12 +177,13 @@ impl Collector {
             });
         }
         let limit = self.limit();
-        let claims = self
-            .earnings
-            .values()
-            .fold(Amount::ZERO, |sum, e| sum.saturating_add(e.claim()));
-        let owed = self.unsettled().saturating_add(claims).saturating_add(more);
+        let owed = self.owed().saturating_add(more);
         (owed > limit).then_some(GateReason::HermesLimit { owed, limit })
+    }
+
+    /// What the Hermes has promised and may yet have to promise, and did not settle.
+    fn owed(&self) -> Amount {
+        self.unsettled().saturating_add(self.earnings.claims())
     }
 
     /// What the Hermes can be seen to have, and our own cap on top.

@@ -68,7 +68,8 @@ impl Collector {
         if repeated {
             return;
         }
-        let found = self.earnings.iter().find_map(|(id, e)| {
+        let found = self.earnings.waiting().iter().find_map(|id| {
+            let e = &self.earnings[id];
             e.find(hashlock)
                 .filter(|i| e.pending[*i].sent && e.pending[*i].durable)
                 .map(|i| (*id, i))
@@ -163,12 +164,15 @@ impl Collector {
 
     /// INVARIANT: this is the only way to a reveal, and it begins with a checked reply and ends, in `earned`, with a durable one.
     fn store(&mut self, reply: IssueReply, id: AgreementId, index: usize) {
-        let Some(earning) = self.earnings.get_mut(&id) else {
+        let covered = self.earnings.edit(id, |earning| {
+            let total = earning.pending[index].exchange.agreement_total;
+            earning.pending.drain(..=index);
+            earning.covered_next = total;
+            (total, earning.record())
+        });
+        let Some((total, record)) = covered else {
             return;
         };
-        let total = earning.pending[index].exchange.agreement_total;
-        earning.pending.drain(..=index);
-        earning.covered_next = total;
         let last = CollectorChannelRecord {
             provider: self.config.provider,
             hermes: self.config.hermes,
@@ -183,11 +187,7 @@ impl Collector {
             channel_key(self.channel),
             encode(&last),
         );
-        batch.put(
-            Table::CollectorAgreement,
-            agreement_key(id),
-            earning.record(),
-        );
+        batch.put(Table::CollectorAgreement, agreement_key(id), record);
         self.pipeline.last = Some(last);
         self.pipeline.storing = true;
         self.pipeline.in_flight = None;
@@ -203,19 +203,16 @@ impl Collector {
     }
 
     pub(super) fn accepted(&mut self, id: AgreementId, hashlock: Hashlock) {
-        let Some(earning) = self.earnings.get_mut(&id) else {
-            return;
-        };
-        if let Some(index) = earning.find(hashlock) {
-            earning.pending[index].durable = true;
-        }
+        self.earnings.edit(id, |earning| {
+            if let Some(index) = earning.find(hashlock) {
+                earning.pending[index].durable = true;
+            }
+        });
     }
 
     pub(super) fn earned(&mut self, id: AgreementId, total: Amount, now: Instant) {
         self.pipeline.storing = false;
-        if let Some(earning) = self.earnings.get_mut(&id) {
-            earning.covered = total;
-        }
+        self.earnings.edit(id, |earning| earning.covered = total);
         self.outputs.push_back(CollectorOutput::Paid {
             agreement: id,
             total,
@@ -281,26 +278,21 @@ impl Collector {
         // In turn, so that one agreement's trouble does not hold up the others.
         let start = pipeline.cursor.map_or(Bound::Unbounded, Bound::Excluded);
         let ready = |id: &AgreementId| self.earnings[id].ready(now).is_some();
-        let after = self
-            .earnings
-            .range((start, Bound::Unbounded))
-            .map(|(id, _)| *id)
-            .find(|id| ready(id));
-        let Some(id) = after.or_else(|| self.earnings.keys().copied().find(|id| ready(id))) else {
+        let waiting = self.earnings.waiting();
+        let after = waiting.range((start, Bound::Unbounded));
+        let Some(id) = after.chain(waiting).copied().find(|id| ready(id)) else {
             return;
         };
-
-        let Some(earning) = self.earnings.get_mut(&id) else {
+        let sent = self.earnings.edit(id, |earning| {
+            let index = earning.ready(now)?;
+            let pending = &mut earning.pending[index];
+            pending.sent = true;
+            pending.uncertain = true;
+            Some((earning.terms.agreement.consumer, pending.exchange))
+        });
+        let Some((consumer, exchange)) = sent.flatten() else {
             return;
         };
-        let Some(index) = earning.ready(now) else {
-            return;
-        };
-        let consumer = earning.terms.agreement.consumer;
-        let pending = &mut earning.pending[index];
-        pending.sent = true;
-        pending.uncertain = true;
-        let exchange = pending.exchange;
         self.pipeline.cursor = Some(id);
         self.pipeline.retry_at = None;
         self.pipeline.in_flight = Some(InFlight {
@@ -314,39 +306,43 @@ impl Collector {
 
     fn refused(&mut self, id: AgreementId, hashlock: Hashlock, why: IssueRefusal, now: Instant) {
         let patience = self.config.patience;
-        let Some(earning) = self.earnings.get_mut(&id) else {
+        let found = self.earnings.get(&id).and_then(|e| e.find(hashlock));
+        let Some(index) = found else {
             return;
         };
-        let Some(index) = earning.find(hashlock) else {
-            return;
-        };
-        let pending = &mut earning.pending[index];
         if !why.is_final() {
-            pending.not_before =
-                Some(now + backoff(patience.retry, pending.attempts, patience.retry_most));
-            pending.attempts = pending.attempts.saturating_add(1);
-            if why != IssueRefusal::RevealFirst {
-                pending.uncertain = false;
-                pending.refusals = pending.refusals.saturating_add(1);
-            }
+            self.earnings.edit(id, |earning| {
+                let pending = &mut earning.pending[index];
+                let pause = backoff(patience.retry, pending.attempts, patience.retry_most);
+                pending.not_before = Some(now + pause);
+                pending.attempts = pending.attempts.saturating_add(1);
+                if why != IssueRefusal::RevealFirst {
+                    pending.uncertain = false;
+                    pending.refusals = pending.refusals.saturating_add(1);
+                }
+            });
             return;
         }
-        earning.pending.remove(index);
-        // A later payment overtook this one: its answer, which covers both, is still to come.
-        let overtaken =
-            why == IssueRefusal::Stale && earning.pending.iter().skip(index).any(|p| p.sent);
+        let removed = self.earnings.edit(id, |earning| {
+            earning.pending.remove(index);
+            // A later payment overtook this one: its answer, which covers both, is still to come.
+            let overtaken =
+                why == IssueRefusal::Stale && earning.pending.iter().skip(index).any(|p| p.sent);
+            if !overtaken {
+                earning.refused = Some(why);
+                earning.open = None;
+            }
+            (overtaken, earning.record())
+        });
+        let Some((overtaken, record)) = removed else {
+            return;
+        };
         if !overtaken {
-            earning.refused = Some(why);
-            earning.open = None;
             self.outputs
                 .push_back(CollectorOutput::HermesRefused { agreement: id, why });
         }
         let mut batch = Batch::default();
-        batch.put(
-            Table::CollectorAgreement,
-            agreement_key(id),
-            earning.record(),
-        );
+        batch.put(Table::CollectorAgreement, agreement_key(id), record);
         self.persist(batch, Consequence::Nothing);
     }
 
@@ -357,15 +353,14 @@ impl Collector {
         self.pipeline
             .in_flight
             .take_if(|flight| flight.hashlock == hashlock);
-        let Some(earning) = self.earnings.get_mut(&id) else {
-            return;
-        };
-        if let Some(index) = earning.find(hashlock) {
-            let pending = &mut earning.pending[index];
-            pending.not_before =
-                Some(now + backoff(patience.retry, pending.attempts, patience.retry_most));
-            pending.attempts = pending.attempts.saturating_add(1);
-        }
+        self.earnings.edit(id, |earning| {
+            if let Some(index) = earning.find(hashlock) {
+                let pending = &mut earning.pending[index];
+                let pause = backoff(patience.retry, pending.attempts, patience.retry_most);
+                pending.not_before = Some(now + pause);
+                pending.attempts = pending.attempts.saturating_add(1);
+            }
+        });
     }
 
     pub(super) fn pipeline_timeout(&mut self, now: Instant) {
@@ -403,16 +398,9 @@ impl Collector {
     }
 
     fn next_retry(&self) -> Option<Deadline> {
-        let waiting = self
-            .earnings
-            .values()
-            .flat_map(|earning| &earning.pending)
-            .filter(|pending| pending.durable);
-        let soonest = waiting
-            .filter_map(|pending| pending.not_before.max(self.pipeline.retry_at))
-            .min()?;
+        let at = self.earnings.next_try(self.pipeline.retry_at)?;
         Some(Deadline {
-            at: soonest,
+            at,
             why: Why::IssueRetry,
         })
     }

@@ -58,6 +58,7 @@ impl Bench {
             }
         }
         self.said.extend(rest.iter().cloned());
+        self.collector.earnings.audit();
         rest
     }
 

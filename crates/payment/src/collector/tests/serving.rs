@@ -219,3 +219,42 @@ fn a_damaged_record_is_named() {
         "another provider's record in the same ledger is not ours"
     );
 }
+
+#[test]
+fn headroom_is_what_the_hermes_gate_has_left() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.collector.headroom(), units(1_000_000 - CHUNK));
+    bench.pay(CHUNK, CHUNK);
+    let limit = |bench: &mut Bench, limit: u128| {
+        let account = HermesAccount {
+            collateral: units(limit),
+            ..hermes_account()
+        };
+        bench.collector.handle_hermes(account, bench.now);
+        bench.collector.headroom()
+    };
+    // A chunk is promised, nothing else is owed yet; another agreement asks for its first chunk.
+    assert_eq!(limit(&mut bench, 4 * CHUNK), units(3 * CHUNK));
+    bench.collector.open(terms(2), bench.now).unwrap();
+    assert_eq!(bench.collector.headroom(), units(2 * CHUNK));
+    let room = limit(&mut bench, 2 * CHUNK + 100);
+    assert_eq!(room, units(100));
+    let edge = CHUNK as u64 + 100;
+    assert_eq!(bench.collector.gate(ID, &used(edge)), Gate::Open);
+    assert!(matches!(
+        bench.reason(edge + 1),
+        GateReason::HermesLimit { .. }
+    ));
+    // What is told is used up here too.
+    bench
+        .collector
+        .handle_usage(ID, &used(edge - 40), bench.now);
+    assert_eq!(bench.collector.headroom(), units(40));
+    assert_eq!(limit(&mut bench, 1), Amount::ZERO);
+    let leaving = HermesAccount {
+        leaving: true,
+        ..hermes_account()
+    };
+    bench.collector.handle_hermes(leaving, bench.now);
+    assert_eq!(bench.collector.headroom(), Amount::ZERO);
+}
