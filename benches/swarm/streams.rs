@@ -74,7 +74,10 @@ pub(crate) async fn sink(count: u16, to: SocketAddr, seconds: u64) -> anyhow::Re
         .map(|(now, before)| now - before)
         .collect();
     ensure!(got.iter().any(|bytes| *bytes > 0), "nothing arrived");
-    Ok(format!("{{\"seconds\": {took}, \"bytes\": {got:?}}}"))
+    let all: u64 = counts().sum();
+    Ok(format!(
+        "{{\"seconds\": {took}, \"bytes\": {got:?}, \"all\": {all}}}"
+    ))
 }
 
 async fn connect(number: u16, to: SocketAddr) -> anyhow::Result<TcpStream> {

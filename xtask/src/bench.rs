@@ -2,7 +2,7 @@
 //! measure of its own. It refuses to judge a figure of a micro-benchmark: bars belong to what
 //! measures whole journeys.
 
-mod tunnel;
+pub(crate) mod tunnel;
 
 use std::time::Duration;
 

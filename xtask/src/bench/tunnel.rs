@@ -13,13 +13,13 @@ mod figures;
 mod flood;
 mod judge;
 mod junk;
-mod latency;
-mod link;
+pub(crate) mod latency;
+pub(crate) mod link;
 mod memory;
 mod openvpn;
-mod pair;
+pub(crate) mod pair;
 mod plan;
-mod program;
+pub(crate) mod program;
 mod rounds;
 mod spread;
 mod streams;
@@ -91,7 +91,9 @@ pub(super) fn run(given: &Given) -> anyhow::Result<Outcome> {
     }
     let told = in_lab(given, &mut report, |lab, report| {
         let rounds = measure(lab, &plan, files, &swarm, report)?;
-        out(&format!("\n{}\n", figures::matrix(&rounds, &plan)));
+        if plan.measures.iter().any(|one| one.is_of_a_turn()) {
+            out(&format!("\n{}\n", figures::matrix(&rounds, &plan)));
+        }
         judge::judge(report, &rounds, &plan, &absent);
         Ok(Vec::new())
     });

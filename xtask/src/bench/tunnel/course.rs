@@ -106,7 +106,8 @@ impl Course<'_> {
             let served = crowd.serve(count, seconds);
             let what = format!("{count} consumers");
             if let Some(served) = noted(served, &what, &mut round.troubles)? {
-                if let (Some(gbps), Some(fairness)) = (served.gbps, served.fairness) {
+                if let Some(streams) = served.streams {
+                    let (gbps, fairness) = (streams.gbps, streams.fairness);
                     step(&format!(
                         "{what}: {gbps:.2} Gb/s together, fairness {fairness:.3}"
                     ));

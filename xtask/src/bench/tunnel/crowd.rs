@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use super::cpu::{Spent, Used};
 use super::link::{RIGHT, congestion};
 use super::memory;
 use super::pair::{MTU, PORT, Side, Sides};
@@ -38,10 +39,23 @@ const AROUND: Duration = Duration::from_secs(75);
 pub(super) struct Served {
     /// Memory of the provider when all had keys and nothing moved, in bytes.
     pub(super) idle: u64,
-    /// What arrived at all consumers together, in Gb/s; none when no streams were asked for.
-    pub(super) gbps: Option<f64>,
+    /// The streams; none when none were asked for.
+    pub(super) streams: Option<Streams>,
+}
+
+/// What streams to all consumers came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Streams {
+    /// What arrived at all consumers together, in Gb/s.
+    pub(super) gbps: f64,
     /// Jain's index of what each got: 1 when all got the same, 1/N when one got all.
-    pub(super) fairness: Option<f64>,
+    pub(super) fairness: f64,
+    /// Processor time of the machine and of the provider, in nanoseconds a byte.
+    pub(super) provider: Spent,
+    /// That of the swarm alone: when it is busy all the time, the load is what is measured.
+    pub(super) swarm: f64,
+    /// Segments sent again, as a part of all.
+    pub(super) again: f64,
 }
 
 /// The provider's namespace, the consumers' and the programs.
@@ -61,46 +75,66 @@ impl Crowd<'_> {
     /// # Errors
     /// When anything does not come up or ends.
     pub(super) fn serve(&self, count: u16, seconds: Option<u64>) -> anyhow::Result<Served> {
-        let (left, right) = (&self.sides.left, &self.sides.right);
         let _roads = self.roads()?;
         let mut provider = self.provider(count)?;
         let mut served = Served {
             idle: memory::resident(provider.id())?,
-            gbps: None,
-            fairness: None,
+            streams: None,
         };
-        if count == 0 {
-            provider.stop(GRACE)?;
-            return Ok(served);
+        if count > 0 {
+            let mut swarm = self.consumers(count)?;
+            served.idle = memory::resident(provider.id())?;
+            if let Some(seconds) = seconds {
+                let streams = self.streams(count, seconds, [provider.id(), swarm.id()]);
+                provider.must_live()?;
+                swarm.must_live()?;
+                served.streams = Some(streams?);
+            }
+            swarm.stop(GRACE)?;
         }
-        let mut swarm = self.consumers(count)?;
-        served.idle = memory::resident(provider.id())?;
-        if let Some(seconds) = seconds {
-            let source = format!("{PROVIDER_INNER}:{SOURCE}");
-            let mut pouring = spawn(
-                right,
-                "source",
-                self.swarm,
-                &["source", &source, &congestion()?],
-            )?;
-            heard(&mut pouring, "listening")?;
-            let words = ["sink", &count.to_string(), &source, &seconds.to_string()];
-            let limit = Duration::from_secs(seconds) + AROUND;
-            let told = left
-                .at
-                .capture(&self.swarm.to_string_lossy(), &words, limit);
-            provider.must_live()?;
-            swarm.must_live()?;
-            pouring.must_live()?;
-            let told = told?.stdout_if_ok("swarm sink")?;
-            let (gbps, fairness) = shares(&told).with_context(|| format!("it told {told}"))?;
-            served.gbps = Some(gbps);
-            served.fairness = Some(fairness);
-            pouring.stop(GRACE)?;
-        }
-        swarm.stop(GRACE)?;
         provider.stop(GRACE)?;
         Ok(served)
+    }
+
+    /// One stream to each; the two processes are watched.
+    fn streams(
+        &self,
+        count: u16,
+        seconds: u64,
+        [provider, swarm]: [u32; 2],
+    ) -> anyhow::Result<Streams> {
+        let (left, right) = (&self.sides.left, &self.sides.right);
+        let source = format!("{PROVIDER_INNER}:{SOURCE}");
+        let words = ["source", &source, &congestion()?];
+        let mut pouring = spawn(right, "source", self.swarm, &words)?;
+        heard(&mut pouring, "listening")?;
+        let look = || -> anyhow::Result<(Used, Used, [f64; 2])> {
+            let segments = right.at.output("cat", &["/proc/net/snmp"])?;
+            let segments = sent(&segments).context("/proc/net/snmp has another form")?;
+            Ok((Used::now(&[provider])?, Used::now(&[swarm])?, segments))
+        };
+        let before = look()?;
+        let words = ["sink", &count.to_string(), &source, &seconds.to_string()];
+        let limit = Duration::from_secs(seconds) + AROUND;
+        let program = self.swarm.to_string_lossy();
+        let told = left.at.capture(&program, &words, limit)?;
+        let after = look()?;
+        let told = told.stdout_if_ok("swarm sink")?;
+        pouring.must_live()?;
+        pouring.stop(GRACE)?;
+        let shares = shares(&told).with_context(|| format!("it told {told}"))?;
+        let a_byte = |spent: Spent| Spent {
+            machine: spent.machine / shares.all,
+            processes: spent.processes / shares.all,
+        };
+        let segments = [0, 1].map(|at: usize| after.2[at] - before.2[at]);
+        Ok(Streams {
+            gbps: shares.gbps,
+            fairness: shares.fairness,
+            provider: a_byte(after.0.since(before.0)),
+            swarm: a_byte(after.1.since(before.1)).processes,
+            again: segments[1] / segments[0],
+        })
     }
 
     /// One provider with `count` peers in its configuration.
@@ -200,18 +234,39 @@ fn heard(program: &mut Background, word: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Gb/s of all together, and Jain's index.
-fn shares(told: &str) -> Option<(f64, f64)> {
+/// What the sink told.
+#[derive(Debug, PartialEq)]
+struct Shares {
+    /// Of all together.
+    gbps: f64,
+    /// Jain's index.
+    fairness: f64,
+    /// Bytes, those before the clock was started included.
+    all: f64,
+}
+
+fn shares(told: &str) -> Option<Shares> {
     let told: Value = serde_json::from_str(told).ok()?;
     let seconds = told["seconds"].as_f64().filter(|seconds| *seconds > 0.0)?;
-    let bytes: Option<Vec<f64>> = told["bytes"]
-        .as_array()?
-        .iter()
-        .map(Value::as_f64)
-        .collect();
-    let bytes = bytes?;
+    let bytes = told["bytes"].as_array()?.iter().map(Value::as_f64);
+    let bytes = bytes.collect::<Option<Vec<f64>>>()?;
     let sum: f64 = bytes.iter().sum();
-    Some((sum * 8.0 / seconds / 1e9, jain(&bytes)?))
+    Some(Shares {
+        gbps: sum * 8.0 / seconds / 1e9,
+        fairness: jain(&bytes)?,
+        all: told["all"].as_f64()?,
+    })
+}
+
+/// `OutSegs` and `RetransSegs` of the two `Tcp:` lines, names above numbers.
+fn sent(snmp: &str) -> Option<[f64; 2]> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let column = |name: &str| {
+        let at = names.split_whitespace().position(|one| one == name)?;
+        numbers.split_whitespace().nth(at)?.parse().ok()
+    };
+    Some([column("OutSegs")?, column("RetransSegs")?])
 }
 
 /// (Σx)² / (n Σx²): R. Jain, D. Chiu, W. Hawe, DEC-TR-301, 1984.
@@ -234,8 +289,20 @@ mod tests {
 
     #[test]
     fn the_sink_is_read() {
-        let told = "{\"seconds\": 2, \"bytes\": [250000000, 250000000]}\n";
-        assert_eq!(shares(told), Some((2.0, 1.0)));
-        assert_eq!(shares("{\"seconds\": 0, \"bytes\": [1]}"), None);
+        let told = "{\"seconds\": 2, \"bytes\": [250000000, 250000000], \"all\": 7e8}\n";
+        let expected = Shares {
+            gbps: 2.0,
+            fairness: 1.0,
+            all: 7e8,
+        };
+        assert_eq!(shares(told), Some(expected));
+        assert_eq!(shares("{\"seconds\": 0, \"bytes\": [1], \"all\": 1}"), None);
+    }
+
+    #[test]
+    fn segments_are_found_by_their_names() {
+        let snmp = "Tcp: A OutSegs RetransSegs B\nTcp: 1 20 3 4\nUdp: X\nUdp: 5\n";
+        assert_eq!(sent(snmp), Some([20.0, 3.0]));
+        assert_eq!(sent("Tcp: A\nTcp: 1\n"), None);
     }
 }

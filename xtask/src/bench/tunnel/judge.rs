@@ -1,7 +1,7 @@
 //! The run's figures held to their bars. It refuses to judge anything while the bare cable itself
 //! was restless: its figures are then told in notes, and their values are null.
 
-use super::crowd::{COUNTS, MOST, Served};
+use super::crowd::{COUNTS, MOST, Streams};
 use super::figures::{ADDED, FIGURES, gbps, retransmits};
 use super::junk::Junked;
 use super::plan::{Measure, Plan};
@@ -125,12 +125,14 @@ impl Judge<'_> {
         let ours = [Program::Wayfare];
         if plan.has(Measure::Consumers) {
             let scaled = self.rounds.crowd(|crowd| {
-                let total = |count: u16| crowd.get(&count)?.gbps;
+                let total = |count: u16| Some(crowd.get(&count)?.streams?.gbps);
                 Some(total(MOST)? / total(1)?)
             });
             let name = format!("consumers{MOST}_vs_single");
             self.held(&name, &scaled, "times", &Bar::AtLeast(0.80), &ours);
-            let fair = self.rounds.crowd(|crowd| crowd.get(&MOST)?.fairness);
+            let fair = self
+                .rounds
+                .crowd(|crowd| Some(crowd.get(&MOST)?.streams?.fairness));
             self.held(
                 "jain_fairness",
                 &fair,
@@ -149,14 +151,31 @@ impl Judge<'_> {
         }
         if plan.has(Measure::Consumers) {
             for count in COUNTS {
-                let of = |read: fn(&Served) -> Option<f64>| {
-                    self.rounds.crowd(|crowd| read(crowd.get(&count)?))
-                };
-                let (total, fair) = (of(|served| served.gbps), of(|served| served.fairness));
-                let name = |what| format!("consumers{count}_{what}");
-                self.told(&name("gbps"), &total, "Gb/s", Program::Wayfare);
-                self.told(&name("fairness"), &fair, "Jain's index", Program::Wayfare);
+                self.streams(count);
             }
+        }
+    }
+
+    fn streams(&mut self, count: u16) {
+        type Read = fn(&Streams) -> f64;
+        let figures: [(&str, &str, Read); 6] = [
+            ("gbps", "Gb/s", |streams| streams.gbps),
+            ("fairness", "Jain's index", |streams| streams.fairness),
+            ("retransmitted", "of all segments", |streams| streams.again),
+            ("cpu_ns_per_byte", "ns/byte", |streams| {
+                streams.provider.machine
+            }),
+            ("provider_cpu_ns_per_byte", "ns/byte", |streams| {
+                streams.provider.processes
+            }),
+            ("swarm_cpu_ns_per_byte", "ns/byte", |streams| streams.swarm),
+        ];
+        for (what, unit, read) in figures {
+            let values = self
+                .rounds
+                .crowd(|crowd| Some(read(&crowd.get(&count)?.streams?)));
+            let name = format!("consumers{count}_{what}");
+            self.told(&name, &values, unit, Program::Wayfare);
         }
     }
 

@@ -32,7 +32,7 @@ const ENOUGH: usize = 100;
 
 /// The far end of the ping-pong. Dropping it ends its thread.
 #[derive(Debug)]
-pub(super) struct Echo {
+pub(crate) struct Echo {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -42,7 +42,7 @@ impl Echo {
     ///
     /// # Errors
     /// When the port is taken.
-    pub(super) fn start(at: &Namespace) -> anyhow::Result<Self> {
+    pub(crate) fn start(at: &Namespace) -> anyhow::Result<Self> {
         let socket = socket(at, PORT, LOOK)?;
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
@@ -126,7 +126,7 @@ pub(super) fn ping(
 ///
 /// # Errors
 /// After `limit`, or when a signal comes.
-pub(super) fn wait_for_answer(
+pub(crate) fn wait_for_answer(
     from: &Namespace,
     to: Ipv4Addr,
     limit: Duration,
@@ -205,5 +205,26 @@ mod tests {
         assert_eq!(percentile(&sorted, 0.50), 51.0);
         assert_eq!(percentile(&sorted, 0.99), 100.0);
         assert_eq!(percentile(&sorted[..1], 0.99), 1.0);
+    }
+
+    #[test]
+    fn a_ping_crosses_two_namespaces_and_only_to_an_echo() {
+        if !crate::need::is_root() {
+            println!("not judged: network namespaces need root");
+            return;
+        }
+        let lab = crate::lab::Lab::open().unwrap();
+        let link = super::super::link::Link::build(&lab).unwrap();
+        let to = super::super::link::RIGHT;
+        let nobody = wait_for_answer(&link.left, to, Duration::from_millis(50));
+        assert!(nobody.is_err());
+        let _echo = Echo::start(&link.right).unwrap();
+        wait_for_answer(&link.left, to, Duration::from_secs(20)).unwrap();
+        let latency = ping(&link.left, to, 300, Duration::from_secs(20)).unwrap();
+        assert!(
+            latency.p50 > 0.0 && latency.p50 <= latency.p99,
+            "{latency:?}"
+        );
+        assert_eq!(lab.close().unwrap().count(), 0);
     }
 }

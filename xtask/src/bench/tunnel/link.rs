@@ -27,11 +27,11 @@ const CONGESTION: &str = "cubic";
 
 /// The two computers of the bench.
 #[derive(Clone, Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     /// Where clients run.
-    pub(super) left: Namespace,
+    pub(crate) left: Namespace,
     /// Where servers run.
-    pub(super) right: Namespace,
+    pub(crate) right: Namespace,
 }
 
 impl Link {
@@ -40,8 +40,16 @@ impl Link {
     /// # Errors
     /// When the kernel refuses a part.
     pub(super) fn build(lab: &Lab) -> anyhow::Result<Self> {
-        let left = lab.namespace("left")?;
-        let right = lab.namespace("right")?;
+        Self::named(lab, ["left", "right"])
+    }
+
+    /// As [`Link::build`], with these names for the left and the right one.
+    ///
+    /// # Errors
+    /// When the kernel refuses a part.
+    pub(crate) fn named(lab: &Lab, [left, right]: [&str; 2]) -> anyhow::Result<Self> {
+        let left = lab.namespace(left)?;
+        let right = lab.namespace(right)?;
         let end = |at, address: Ipv4Addr| (at, format!("{address}/24"));
         let (a, b) = (end(&left, LEFT), end(&right, RIGHT));
         lab.cable(
@@ -65,7 +73,7 @@ impl Link {
 ///
 /// # Errors
 /// When the kernel does not tell what it has.
-pub(super) fn congestion() -> anyhow::Result<String> {
+pub(crate) fn congestion() -> anyhow::Result<String> {
     let ask = |what: &str| {
         let path = format!("/proc/sys/net/ipv4/{what}");
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
@@ -82,7 +90,7 @@ pub(super) fn congestion() -> anyhow::Result<String> {
 ///
 /// # Errors
 /// When the namespace cannot be entered, or those of `work`.
-pub(super) fn inside<T: Send>(
+pub(crate) fn inside<T: Send>(
     namespace: &Namespace,
     work: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {

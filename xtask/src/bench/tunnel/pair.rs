@@ -24,15 +24,15 @@ const SOCKETS: &str = "/var/run/wireguard";
 
 /// One end: where it is and what it is called.
 #[derive(Clone, Debug)]
-pub(super) struct Side {
-    pub(super) at: Namespace,
+pub(crate) struct Side {
+    pub(crate) at: Namespace,
     /// Of the device; unique on the machine, as [`SOCKETS`] is one folder for all namespaces.
-    pub(super) interface: String,
+    pub(crate) interface: String,
     pub(super) outer: Ipv4Addr,
-    pub(super) inner: Ipv4Addr,
+    pub(crate) inner: Ipv4Addr,
     /// A file with its private key.
     secret: PathBuf,
-    pub(super) public: String,
+    pub(crate) public: String,
 }
 
 impl Side {
@@ -66,20 +66,20 @@ impl Side {
 
 /// Keys and names for both ends, made once for all programs.
 #[derive(Clone, Debug)]
-pub(super) struct Sides {
-    pub(super) left: Side,
-    pub(super) right: Side,
+pub(crate) struct Sides {
+    pub(crate) left: Side,
+    pub(crate) right: Side,
 }
 
 /// The UDP port of both ends.
-pub(super) const PORT: u16 = 51_820;
+pub(crate) const PORT: u16 = 51_820;
 
 impl Sides {
     /// Makes keys for both ends of `link`, which are called by these letters.
     ///
     /// # Errors
     /// When `wg` fails.
-    pub(super) fn new(lab: &Lab, link: &Link, letters: [&str; 2]) -> anyhow::Result<Self> {
+    pub(crate) fn new(lab: &Lab, link: &Link, letters: [&str; 2]) -> anyhow::Result<Self> {
         let side = |letter: &str, at: &Namespace, outer, inner| {
             let secret = lab.folder().join(format!("{letter}.key"));
             let script = "umask 077; wg genkey > \"$1\" && wg pubkey < \"$1\"";
@@ -103,7 +103,7 @@ impl Sides {
 
 /// A running pair. Dropping it ends both ends.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(crate) struct Pair {
     /// The server's address for what goes through it.
     pub(super) to: Ipv4Addr,
     ends: Vec<Background>,
@@ -122,19 +122,46 @@ impl Pair {
         sides: &Sides,
         lab: &Lab,
     ) -> anyhow::Result<Self> {
-        let mut pair = Self {
-            to: if file.is_some() { RIGHT_INNER } else { RIGHT },
+        let mut pair = match file {
+            Some(file) => Self::between([(program, file); 2], sides, lab)?,
+            None => Self::none(RIGHT),
+        };
+        pair.wait_for_answer(&sides.left.at, pair.to)?;
+        Ok(pair)
+    }
+
+    /// Starts these programs at the left and at the right end. Nothing has gone through the tunnel
+    /// yet: whose end sends first begins the handshake.
+    ///
+    /// # Errors
+    /// When an end does not come up, with its last words.
+    pub(crate) fn between(
+        [left, right]: [(Program, &Path); 2],
+        sides: &Sides,
+        lab: &Lab,
+    ) -> anyhow::Result<Self> {
+        let mut pair = Self::none(RIGHT_INNER);
+        pair.start_end(left, &sides.left, &sides.right, lab)?;
+        pair.start_end(right, &sides.right, &sides.left, lab)?;
+        Ok(pair)
+    }
+
+    fn none(to: Ipv4Addr) -> Self {
+        Self {
+            to,
             ends: Vec::new(),
             sockets: Vec::new(),
-        };
-        if let Some(file) = file {
-            for (own, far) in [(&sides.left, &sides.right), (&sides.right, &sides.left)] {
-                pair.start_end(program, file, own, far, lab)?;
-            }
         }
-        let answer = latency::wait_for_answer(&sides.left.at, pair.to, PATIENCE);
-        pair.must_live()?;
-        answer.map(|()| pair)
+    }
+
+    /// Waits until the echo at `to` answers `from`.
+    ///
+    /// # Errors
+    /// When an end is no more, with its last words, or no answer comes.
+    pub(crate) fn wait_for_answer(&mut self, from: &Namespace, to: Ipv4Addr) -> anyhow::Result<()> {
+        let answer = latency::wait_for_answer(from, to, PATIENCE);
+        self.must_live()?;
+        answer
     }
 
     /// The processes of both ends; none for the cable.
@@ -146,7 +173,7 @@ impl Pair {
     ///
     /// # Errors
     /// As said.
-    pub(super) fn must_live(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn must_live(&mut self) -> anyhow::Result<()> {
         self.ends.iter_mut().try_for_each(Background::must_live)
     }
 
@@ -154,7 +181,7 @@ impl Pair {
     ///
     /// # Errors
     /// When one cannot be ended.
-    pub(super) fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         for end in self.ends.drain(..) {
             end.stop(GRACE)?;
         }
@@ -163,8 +190,7 @@ impl Pair {
 
     fn start_end(
         &mut self,
-        program: Program,
-        file: &Path,
+        (program, file): (Program, &Path),
         own: &Side,
         far: &Side,
         lab: &Lab,

@@ -22,7 +22,7 @@ const SWARM: (&str, &str) = ("swarm", "wayfare-benches");
 
 /// What carries the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Program {
+pub(crate) enum Program {
     /// The cable itself.
     Raw,
     /// Ours.
@@ -47,7 +47,7 @@ impl Program {
     ];
 
     /// As in the report and on the command line.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw_veth",
             Self::Wayfare => "wayfare",
@@ -73,7 +73,7 @@ impl Program {
     ///
     /// # Errors
     /// When it is not to be had, with the line that would bring it.
-    pub(super) fn file(self, ours: Option<&str>) -> anyhow::Result<Option<PathBuf>> {
+    pub(crate) fn file(self, ours: Option<&str>) -> anyhow::Result<Option<PathBuf>> {
         match self {
             Self::Raw => Ok(None),
             Self::Wayfare => own(OURS, ours).map(Some),
@@ -85,7 +85,7 @@ impl Program {
     }
 
     /// What it says of its version, in one line.
-    pub(super) fn version(self, file: &Path) -> Option<String> {
+    pub(crate) fn version(self, file: &Path) -> Option<String> {
         let said = capture(&mut command(&file.to_string_lossy(), ["--version"]), SHORT).ok()?;
         let lines = said.stdout.lines().chain(said.stderr.lines());
         let mut told = lines.map(str::trim).filter(|line| !line.is_empty());
