@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::socket::{Batch, SharedSocket, TunnelReceiver};
+use crate::socket::{Batch, Outgoing, SharedSocket, TunnelReceiver};
 use crate::tun::{Frame, Framing, PacketBatch, Tun};
 
 /// Bytes of frames taken from the device in one turn: two super-packets, so that what was read is still in the cache
@@ -20,6 +20,9 @@ use crate::tun::{Frame, Framing, PacketBatch, Tun};
 const DEVICE_TURN: usize = 160 << 10;
 /// Packets opened before they are handed to the device together.
 const OPENED_TURN: usize = 256;
+
+/// Trains sent in one call.
+const TRAINS: usize = 16;
 
 /// The machine that a pump drives.
 pub trait Plane {
@@ -75,10 +78,11 @@ impl Pump {
     #[must_use]
     pub fn new(
         socket: SharedSocket,
-        receiver: TunnelReceiver,
+        mut receiver: TunnelReceiver,
         tun: Arc<dyn Tun>,
         framing: Framing,
     ) -> Self {
+        receiver.lead();
         Self {
             socket,
             receiver,
@@ -185,47 +189,115 @@ impl Pump {
     }
 
     /// Sends sealed frames until all are sent or the kernel takes no more. Neighbours for one address, all as long as
-    /// the first but for a shorter last one, leave in one call.
+    /// the first but for a shorter last one, are one train; several trains leave in one call.
     fn send(&mut self) {
-        while let Some(to) = self.to.get(self.sent) {
-            let Some(to) = *to else {
-                self.sent += 1;
-                continue;
+        while self.sent < self.to.len() {
+            let mut trains: [Train; TRAINS] = [Train::default(); TRAINS];
+            let mut count = 0;
+            let mut next = self.sent;
+            while count < TRAINS && next < self.to.len() {
+                if let Some(to) = self.to[next] {
+                    trains[count] = self.train(next, to);
+                    next = trains[count].last;
+                    count += 1;
+                } else {
+                    next += 1;
+                }
+            }
+            let trains = &trains[..count];
+            let bytes = self.packets.bytes();
+            let nobody = Outgoing {
+                to: SocketAddr::from(([0, 0, 0, 0], 0)),
+                bytes: &[],
+                segment: 1,
             };
-            let (count, range, segment) = self.train(to);
-            match self
-                .socket
-                .try_send_segments(to, &self.packets.bytes()[range.clone()], segment)
-            {
-                Ok(bytes) if bytes < range.len() => self.sent += bytes / segment,
-                Ok(_) => self.sent += count,
+            let mut outgoing = [nobody; TRAINS];
+            for (message, train) in outgoing.iter_mut().zip(trains) {
+                *message = Outgoing {
+                    to: train.to,
+                    bytes: &bytes[train.begin..train.end],
+                    segment: train.segment,
+                };
+            }
+            match self.socket.try_send_many(&outgoing[..count]) {
+                Ok(taken) => self.advance(trains, taken, next),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     tracing::trace!(%error, "datagrams could not be sent");
-                    self.stats.socket_refused += count as u64;
-                    self.sent += count;
+                    // The first train is the one that was refused.
+                    let refused = trains.first().map_or(next, |train| train.last);
+                    let skipped = self.to[self.sent..refused].iter().flatten().count();
+                    self.stats.socket_refused += skipped as u64;
+                    self.sent = refused;
                 }
             }
         }
     }
 
-    /// The neighbours of the next frame that may leave with it: how many, where they lie, how long each is.
-    fn train(&self, to: SocketAddr) -> (usize, std::ops::Range<usize>, usize) {
+    /// The kernel took `taken` bytes of these trains, whole datagrams; all of them end before frame `next`.
+    fn advance(&mut self, trains: &[Train], mut taken: usize, next: usize) {
+        for train in trains {
+            let length = train.end - train.begin;
+            if taken < length {
+                self.sent = train.first + taken / train.segment;
+                return;
+            }
+            taken -= length;
+        }
+        self.sent = next;
+    }
+
+    /// The frame number `first` with the neighbours that may leave with it.
+    fn train(&self, first: usize, to: SocketAddr) -> Train {
         let place = |index| self.packets.place(index).unwrap_or_default();
-        let first = place(self.sent);
-        let segment = first.len().max(1);
-        let (mut end, mut count) = (first.end, 1);
-        for next in &self.to[self.sent + 1..] {
-            let framed = place(self.sent + count);
-            if *next != Some(to) || framed.len() > segment {
+        let head = place(first);
+        let mut train = Train {
+            to,
+            first,
+            last: first + 1,
+            begin: head.start,
+            end: head.end,
+            segment: head.len().max(1),
+        };
+        while let Some(next) = self.to.get(train.last) {
+            let frame = place(train.last);
+            if *next != Some(to) || frame.len() > train.segment {
                 break;
             }
-            (end, count) = (framed.end, count + 1);
-            if framed.len() < segment {
+            train.end = frame.end;
+            train.last += 1;
+            if frame.len() < train.segment {
                 break;
             }
         }
-        (count, first.start..end, segment)
+        train
+    }
+}
+
+/// Frames that leave as one segmented datagram.
+#[derive(Debug, Clone, Copy)]
+struct Train {
+    to: SocketAddr,
+    /// The first frame, and the first after the last.
+    first: usize,
+    last: usize,
+    /// Where they lie.
+    begin: usize,
+    end: usize,
+    /// Length of each but the last.
+    segment: usize,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            to: SocketAddr::from(([0, 0, 0, 0], 0)),
+            first: 0,
+            last: 0,
+            begin: 0,
+            end: 0,
+            segment: 1,
+        }
     }
 }
 

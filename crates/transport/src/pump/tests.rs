@@ -85,7 +85,7 @@ async fn packets_of_every_size_cross_in_order_and_dropped_ones_leave_no_gap_in_t
         let mut packet = vec![(number % 251) as u8; sizes[number % sizes.len()]];
         packet[1..5].copy_from_slice(&u32::try_from(number).unwrap().to_be_bytes());
         // Every seventh is not for sale.
-        packet[0] = if number % 7 == 0 { 0xff } else { 0x45 };
+        packet[0] = if number.is_multiple_of(7) { 0xff } else { 0x45 };
         packet
     };
     let sender = tokio::spawn(async move {
