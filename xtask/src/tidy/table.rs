@@ -98,7 +98,11 @@ pub(super) const LAYERS: &[Row] = &[
     // beside the house
     row("sim", THINKING, &[]),
     row("examples", &["node", "identity"], &["sim"]),
-    row("benches", &["identity", "payment", "tunnel"], &["sim"]),
+    row(
+        "benches",
+        &["identity", "payment", "tunnel", "transport"],
+        &["sim"],
+    ),
     row("xtask", &[], &[]),
 ];
 
