@@ -32,12 +32,20 @@ fn in_new_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 's
 }
 
 /// A child inherits the namespace of the thread that starts it.
-fn ip(arguments: &str) {
-    let status = Command::new("ip")
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip")
         .args(arguments.split(' '))
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "ip {arguments}");
+    assert!(output.status.success(), "ip {arguments}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits until the kernel takes packets for `address`, IPv6: it says yes to the address before it has made the route.
+fn until_local(address: &str, device: &str) {
+    let routes = format!("-6 route show table local {address} dev {device}");
+    let known = (0..1000).any(|_| ip(&routes).contains(address));
+    assert!(known, "the kernel does not know its own {address}");
 }
 
 /// The next packet that is a `protocol` packet of IP version `version`; the kernel also sends
@@ -100,6 +108,7 @@ fn real_packets_pass_both_ways_over_both_families() {
         assert!(link.contains("wftest0"), "{link}");
         ip("address add 10.77.0.1/24 dev wftest0");
         ip("-6 address add fd77::1/64 dev wftest0 nodad");
+        until_local("fd77::1", "wftest0");
         let tun: Box<dyn Tun> = Box::new(tun);
 
         // A program sends a UDP packet into the tunnel, the far end answers.

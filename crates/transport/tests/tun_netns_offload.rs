@@ -53,6 +53,13 @@ fn ip(arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Waits until the kernel takes packets for `address`, IPv6: it says yes to the address before it has made the route.
+fn until_local(address: &str, device: &str) {
+    let routes = format!("-6 route show table local {address} dev {device}");
+    let known = (0..1000).any(|_| ip(&routes).contains(address));
+    assert!(known, "the kernel does not know its own {address}");
+}
+
 /// Host number `host` in a namespace of its own, into which this thread moves.
 fn house(host: u8, mtu: usize, options: TunOptions) -> Arc<TunDevice> {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -60,6 +67,7 @@ fn house(host: u8, mtu: usize, options: TunOptions) -> Arc<TunDevice> {
     let name = tun.name();
     ip(&format!("address add 10.87.0.{host}/24 dev {name}"));
     ip(&format!("-6 address add fd87::{host}/64 dev {name} nodad"));
+    until_local(&format!("fd87::{host}"), name);
     Arc::new(tun)
 }
 
