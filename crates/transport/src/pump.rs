@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use crate::socket::{Batch, Outgoing, SharedSocket, TunnelReceiver};
-use crate::tun::{Frame, Framing, PacketBatch, Tun};
+use crate::tun::{Frame, Framing, MAX_PACKET, PacketBatch, Tun};
 
 /// Bytes of frames taken from the device in one turn: two super-packets, so that what was read is still in the cache
 /// when it is sealed and sent.
@@ -21,6 +21,8 @@ const DEVICE_TURN: usize = 160 << 10;
 /// Packets opened before they are handed to the device together.
 const OPENED_TURN: usize = 256;
 
+/// Packets that waited in the plane, handed on in one turn in each direction; then it is the others' turn again.
+const RELEASED_TURN: usize = 256;
 /// Trains sent in one call.
 const TRAINS: usize = 16;
 
@@ -36,6 +38,24 @@ pub trait Plane {
         datagram: &'a mut [u8],
         now: Instant,
     ) -> Option<&'a [u8]>;
+
+    /// A packet of the device that waited in the plane and may leave now: written to `into`, which holds the largest
+    /// packet; its length. It comes back through [`Plane::seal_released`].
+    fn release_outbound(&mut self, into: &mut [u8], now: Instant) -> Option<usize> {
+        let _ = (into, now);
+        None
+    }
+
+    /// As [`Plane::seal`], for a packet that has waited already.
+    fn seal_released(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
+        self.seal(frame, now)
+    }
+
+    /// A packet of the socket that waited in the plane and may go to the device now, as for [`Plane::release_outbound`].
+    fn release_inbound(&mut self, into: &mut [u8], now: Instant) -> Option<usize> {
+        let _ = (into, now);
+        None
+    }
 }
 
 /// Why a pump stopped.
@@ -61,6 +81,8 @@ pub struct Pump {
     to: Vec<Option<SocketAddr>>,
     /// Frames before this one are sent or dropped.
     sent: usize,
+    /// One packet that waited in the plane.
+    released: Vec<u8>,
     stats: PumpStats,
 }
 
@@ -91,6 +113,7 @@ impl Pump {
             packets: PacketBatch::new(framing, DEVICE_TURN),
             to: Vec::new(),
             sent: 0,
+            released: vec![0; MAX_PACKET],
             stats: PumpStats::default(),
         }
     }
@@ -152,9 +175,11 @@ impl Pump {
         Poll::Ready(fetched.map(drop).map_err(PumpError::Device))
     }
 
-    /// Opens what came from the socket and seals what came from the device.
+    /// Opens what came from the socket, seals what came from the device, and hands on what waited in the plane and may
+    /// leave now. Also to be called when the plane's own deadline is due.
     pub fn work(&mut self, plane: &mut dyn Plane, now: Instant) {
         self.open(plane, now);
+        self.release_inbound(plane, now);
         self.seal(plane, now);
     }
 
@@ -179,13 +204,45 @@ impl Pump {
         self.datagrams.clear();
     }
 
-    fn seal(&mut self, plane: &mut dyn Plane, now: Instant) {
-        // Frames that were sealed already wait for the kernel.
-        if self.to.is_empty() {
-            self.to
-                .extend(self.packets.frames().map(|frame| plane.seal(frame, now)));
-            self.send();
+    fn release_inbound(&mut self, plane: &mut dyn Plane, now: Instant) {
+        for _ in 0..RELEASED_TURN {
+            let Some(length) = plane.release_inbound(&mut self.released, now) else {
+                return;
+            };
+            let taken = self.tun.send_batch(&[&self.released[..length]]);
+            self.stats.device_refused += 1 - taken.min(1) as u64;
         }
+    }
+
+    fn seal(&mut self, plane: &mut dyn Plane, now: Instant) {
+        if self.sent < self.to.len() {
+            // Frames that are sealed already wait for the kernel.
+            return;
+        }
+        if !self.to.is_empty() {
+            self.packets.clear();
+            self.to.clear();
+            self.sent = 0;
+        }
+        self.to
+            .extend(self.packets.frames().map(|frame| plane.seal(frame, now)));
+        for _ in 0..RELEASED_TURN {
+            if !self.packets.has_room(1, self.tun.mtu()) {
+                break;
+            }
+            let Some(length) = plane.release_outbound(&mut self.released, now) else {
+                break;
+            };
+            let packet = &self.released[..length];
+            let added = self
+                .packets
+                .push(length, |frame| frame.copy_from_slice(packet));
+            let frame = self.packets.len().checked_sub(1).filter(|_| added);
+            if let Some(frame) = frame.and_then(|index| self.packets.frame(index)) {
+                self.to.push(plane.seal_released(frame, now));
+            }
+        }
+        self.send();
     }
 
     /// Sends sealed frames until all are sent or the kernel takes no more. Neighbours for one address, all as long as

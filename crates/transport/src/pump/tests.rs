@@ -139,3 +139,77 @@ async fn what_nobody_can_receive_is_counted_and_the_rest_goes_on() {
     drop(near);
     assert_eq!(pump.await.unwrap().socket_refused, 3);
 }
+
+/// Keeps every packet back, both ways, until it is asked again.
+#[derive(Debug)]
+struct Detour {
+    straight: Shift,
+    out: std::collections::VecDeque<Vec<u8>>,
+    inward: std::collections::VecDeque<Vec<u8>>,
+}
+
+impl Plane for Detour {
+    fn seal(&mut self, frame: Frame<'_>, _now: Instant) -> Option<SocketAddr> {
+        let packet = &frame.bytes[FRAMING.head..][..frame.packet];
+        self.out.push_back(packet.to_vec());
+        None
+    }
+
+    fn open<'a>(
+        &mut self,
+        from: SocketAddr,
+        datagram: &'a mut [u8],
+        now: Instant,
+    ) -> Option<&'a [u8]> {
+        let packet = self.straight.open(from, datagram, now)?;
+        self.inward.push_back(packet.to_vec());
+        None
+    }
+
+    fn release_outbound(&mut self, into: &mut [u8], _now: Instant) -> Option<usize> {
+        let packet = self.out.pop_front()?;
+        into[..packet.len()].copy_from_slice(&packet);
+        Some(packet.len())
+    }
+
+    fn seal_released(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
+        self.straight.seal(frame, now)
+    }
+
+    fn release_inbound(&mut self, into: &mut [u8], _now: Instant) -> Option<usize> {
+        let packet = self.inward.pop_front()?;
+        into[..packet.len()].copy_from_slice(&packet);
+        Some(packet.len())
+    }
+}
+
+#[tokio::test]
+async fn packets_that_wait_in_the_plane_leave_later_in_order() {
+    let (left, right) = (end(), end());
+    let to = right.0.local_addr();
+    let (near, near_device) = ChannelTun::pair(64, 1_400);
+    let mut pump = Pump::new(left.0, left.1, Arc::new(near_device), FRAMING);
+    let mut plane = Detour {
+        straight: Shift { to },
+        out: Default::default(),
+        inward: Default::default(),
+    };
+    let pump = tokio::spawn(async move {
+        while pump.ready().await.is_ok() {
+            pump.work(&mut plane, Clock::now());
+        }
+    });
+    let (far, far_device) = ChannelTun::pair(64, 1_400);
+    let other = run(right, far_device, to);
+    let mut buffer = [0; 1_400];
+    for number in 0..50u8 {
+        near.send(&[number; 100]).await.unwrap();
+    }
+    for number in 0..50u8 {
+        let length = far.recv(&mut buffer).await.unwrap();
+        assert_eq!(buffer[..length], [number; 100]);
+    }
+    drop((near, far));
+    pump.await.unwrap();
+    other.await.unwrap();
+}
