@@ -29,6 +29,17 @@ pub(crate) fn ip(args: &[&str]) -> Result<(), HostError> {
     run("ip", args, None).map(drop)
 }
 
+/// Runs `ip` once on many command lines, ended by line feeds. `all`: a line that fails does not keep the others from
+/// being tried, and is an error all the same.
+pub(crate) fn ip_batch(lines: &str, all: bool) -> Result<(), HostError> {
+    let args: &[&str] = if all {
+        &["-force", "-batch", "-"]
+    } else {
+        &["-batch", "-"]
+    };
+    run("ip", args, Some(lines)).map(drop)
+}
+
 /// Runs `ip -j` and reads its answer; no output at all means an empty list.
 pub(crate) fn ip_json<T: DeserializeOwned>(args: &[&str]) -> Result<Vec<T>, HostError> {
     let mut all = vec!["-j"];

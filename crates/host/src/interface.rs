@@ -16,14 +16,14 @@ use crate::undo::Family;
 use crate::{HostError, blocking, name, privilege, sysctl};
 
 /// Smallest MTU that IPv6 allows (RFC 8200 section 5).
-const LEAST_MTU: u16 = 1280;
+pub(crate) const LEAST_MTU: u16 = 1280;
 
 /// Sets MTU and addresses of an existing interface and brings it up.
 ///
 /// Addresses are host addresses with their prefix length (`10.8.0.2/16`); those already there stay.
 ///
 /// # Errors
-/// No such interface, missing privilege, an MTU below 1,280, or an IPv6 address where the kernel has no IPv6.
+/// No such interface, missing privilege, an IPv6 address with an MTU below 1,280 or where the kernel has no IPv6.
 pub async fn configure_interface(
     name: &str,
     addresses: &[IpNet],
@@ -36,15 +36,15 @@ pub async fn configure_interface(
 fn configure(name: &str, addresses: &[IpNet], mtu: u16) -> Result<(), HostError> {
     check_exists(name)?;
     privilege::check_net_admin("configuring an interface")?;
-    if mtu < LEAST_MTU {
+    let carries_v6 = addresses
+        .iter()
+        .any(|address| matches!(address, IpNet::V6(_)));
+    if carries_v6 && mtu < LEAST_MTU {
         return Err(HostError::BadConfig {
             why: format!("an MTU of {mtu} is below {LEAST_MTU}, the least that IPv6 allows"),
         });
     }
-    if addresses
-        .iter()
-        .any(|address| matches!(address, IpNet::V6(_)))
-    {
+    if carries_v6 {
         enable_ipv6(name)?;
     }
     ip(&["link", "set", "dev", name, "mtu", &mtu.to_string()])?;

@@ -2,7 +2,8 @@
 //!
 //! Four changes are known here: the exit rules of a provider ([`ExitRules`]), the address of a tunnel
 //! interface ([`configure_interface`]), the routes of a consumer ([`ConsumerRoutes`]) and its kill switch
-//! ([`Gate`]). Each is applied whole or not at all, each is written to the [`Journal`] *before* it is made,
+//! ([`Gate`]). What a narrow path asks of the packets inside a tunnel ([`TunnelLimiter`], [`limit_consumers`])
+//! vanishes with the tunnel's device. Each of the four is applied whole or not at all, each is written to the [`Journal`] *before* it is made,
 //! and each is undone by `undo`, by `Drop`, or, after a crash, by [`Journal::recover`].
 //!
 //! Refuses to know sessions, peers, money and packets: it is told names of interfaces and prefixes and does
@@ -20,6 +21,7 @@ mod gate;
 mod interface;
 mod journal;
 mod name;
+mod narrow;
 mod privilege;
 mod registry;
 mod routes;
@@ -31,6 +33,7 @@ pub use exit::{ExitConfig, ExitPolicy, ExitRules, PortRule, Transport};
 pub use gate::{Gate, GateConfig};
 pub use interface::configure_interface;
 pub use journal::{Held, Journal, Recovered};
+pub use narrow::{ConsumerLimit, TunnelLimiter, limit_consumers};
 pub use privilege::may_change_network;
 pub use routes::{ConsumerRoutes, RoutesConfig};
 

@@ -15,6 +15,7 @@ use tracing::info;
 use crate::changes::Changes;
 use crate::interface::check_exists;
 use crate::journal::Journal;
+use crate::narrow::TunnelLimiter;
 use crate::undo::{Family, PolicyRule, TableRoute};
 use crate::{HostError, blocking, name, privilege, sysctl};
 
@@ -115,6 +116,7 @@ impl RoutesConfig {
 #[derive(Debug)]
 pub struct ConsumerRoutes {
     changes: Changes,
+    limiter: TunnelLimiter,
 }
 
 impl ConsumerRoutes {
@@ -125,9 +127,20 @@ impl ConsumerRoutes {
     /// down, or a node of that name that runs already. Nothing is left behind in any of these cases.
     pub async fn apply(config: RoutesConfig, journal: &Journal) -> Result<Self, HostError> {
         let changes = Changes::new(journal.clone());
-        blocking(move || apply(&config, changes))
-            .await
-            .map(|changes| Self { changes })
+        let limiter = TunnelLimiter {
+            tun: config.tun.clone(),
+            table: config.table,
+            carries_v4: config.carries(Family::V4),
+            carries_v6: config.carries(Family::V6) && sysctl::has_ipv6(),
+        };
+        let changes = blocking(move || apply(&config, changes)).await?;
+        Ok(Self { changes, limiter })
+    }
+
+    /// Changes how large packets may be, while these routes are in force.
+    #[must_use]
+    pub fn limiter(&self) -> TunnelLimiter {
+        self.limiter.clone()
     }
 
     /// Takes the routes back; traffic goes the way it went before.

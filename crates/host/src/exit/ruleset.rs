@@ -26,10 +26,11 @@ impl Ruleset<'_> {
     pub(super) fn script(&self) -> String {
         let table = self.config.table();
         format!(
-            "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{}{}{}{}{}{}{}}}\n",
+            "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{}{}{}{}{}{}{}{}}}\n",
             self.sets(),
             self.prerouting(),
             self.input(),
+            self.clamp(),
             self.forward(),
             self.outward(),
             self.inward(),
@@ -104,6 +105,23 @@ impl Ruleset<'_> {
             "input",
             "type filter hook input priority filter - 10; policy accept;",
             &[rule],
+        )
+    }
+
+    /// TCP never asks for more than fits, in either direction: a segment size is lowered (never raised) to the smaller
+    /// of both routes' MTU less the headers. `rt mtu` knows the tunnel's MTU and that of a consumer on a narrow path
+    /// ([`crate::limit_consumers`]); so a flow fits from its first packet, also where ICMP is filtered.
+    fn clamp(&self) -> String {
+        let tun = &self.config.tun;
+        let rule = |side: &str| {
+            format!(
+                "{side} \"{tun}\" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
+            )
+        };
+        chain(
+            "clamp",
+            "type filter hook forward priority mangle; policy accept;",
+            &["iifname", "oifname"].map(rule),
         )
     }
 
