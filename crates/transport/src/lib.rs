@@ -21,5 +21,6 @@ pub use socket::{
     Batch, BindError, Outgoing, SharedSocket, SocketOptions, SocketStats, TunnelReceiver, canonical,
 };
 pub use tun::{
-    ChannelTun, Frame, Framing, MAX_PACKET, PacketBatch, Tun, TunDevice, TunError, TunExt,
+    ChannelTun, Frame, Framing, MAX_PACKET, Offloads, PacketBatch, Tun, TunCounts, TunDevice,
+    TunError, TunExt, TunOptions,
 };
