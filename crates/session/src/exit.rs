@@ -5,9 +5,13 @@
 
 mod admission;
 mod credit;
+mod ending;
+mod pass;
+mod roster;
+mod timing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,13 +27,12 @@ use wayfare_tunnel::{
 };
 
 use crate::pool::AddressPool;
-use crate::provider::{CLOSING, Closing, IDLE, ProviderSession, SessionStatus};
-use crate::{
-    ConsumerFrame, Deadline, GateState, ProviderFrame, Refusal, RefusalCode, SessionToken, Why,
-};
+use crate::provider::{CLOSING, ProviderSession, SessionStatus};
+use crate::{ConsumerFrame, ProviderFrame, Refusal, RefusalCode, SessionToken};
 
 pub use admission::AdmissionFacts;
 use credit::Direction;
+use roster::{Roster, Seat};
 
 /// The consumer hears our meter this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -122,12 +125,15 @@ pub struct Exit {
     endpoint: Endpoint,
     collector: Collector,
     pool: AddressPool<PeerId>,
-    sessions: BTreeMap<PeerId, ProviderSession>,
-    by_agreement: BTreeMap<AgreementId, PeerId>,
-    by_token: BTreeMap<SessionToken, PeerId>,
+    roster: Roster,
+    by_agreement: BTreeMap<AgreementId, u32>,
+    by_token: BTreeMap<SessionToken, u32>,
     spent: BTreeSet<AgreementId>,
     spent_in_order: VecDeque<AgreementId>,
-    dirty: BTreeSet<PeerId>,
+    /// Sessions that have news for the payments, each once.
+    dirty: Vec<u32>,
+    /// The Hermes' limit is so near that only the collector knows whether a packet passes.
+    tight: bool,
     outputs: VecDeque<ExitOutput>,
     next_report: Instant,
     draining: bool,
@@ -167,12 +173,13 @@ impl Exit {
             endpoint,
             collector,
             pool,
-            sessions: BTreeMap::new(),
+            roster: Roster::default(),
             by_agreement: BTreeMap::new(),
             by_token: BTreeMap::new(),
             spent: BTreeSet::new(),
             spent_in_order: VecDeque::new(),
-            dirty: BTreeSet::new(),
+            dirty: Vec::new(),
+            tight: true,
             outputs: VecDeque::new(),
             next_report: now + REPORT_EVERY,
             draining: false,
@@ -217,6 +224,13 @@ impl Exit {
         (self.pool.exit_v4(), self.pool.exit_v6())
     }
 
+    /// The number of the session that has this tunnel address: small, dense, and free for another as soon as its session has ended.
+    /// Names a session to a [`crate::FairQueue`]; a packet opened belongs to its source, one to be sealed to its destination.
+    #[must_use]
+    pub fn slot_of(&self, address: IpAddr) -> Option<u32> {
+        self.pool.tenant(address).map(|(slot, _)| slot)
+    }
+
     /// Opens one datagram of the socket in place.
     pub fn open<'a>(
         &mut self,
@@ -226,17 +240,22 @@ impl Exit {
     ) -> Opened<'a> {
         let received = self.endpoint.handle_datagram(from, datagram, now);
         let outcome = match received {
-            Received::Packet { peer, packet } => {
-                self.heard(peer, now);
-                if self.may_pass(peer, now) {
-                    self.count(peer, packet.len(), Direction::Up);
-                    Opened::Packet(packet)
-                } else {
-                    Opened::GateClosed
+            Received::Packet { peer, packet } => match self.sender_of(packet, peer) {
+                Some(slot) => {
+                    self.heard(slot, now);
+                    if self.may_pass(slot, now) {
+                        self.count(slot, packet.len(), Direction::Up);
+                        Opened::Packet(packet)
+                    } else {
+                        Opened::GateClosed
+                    }
                 }
-            }
+                None => Opened::GateClosed,
+            },
             Received::Keepalive { peer } | Received::Handshake { peer } => {
-                self.heard(peer, now);
+                if let Some(slot) = self.roster.slot_of(peer) {
+                    self.heard(slot, now);
+                }
                 Opened::Nothing
             }
             Received::Dropped(_) => Opened::Nothing,
@@ -248,14 +267,14 @@ impl Exit {
     /// Seals one packet of the internet for the consumer that it belongs to. `None`: nobody's, or held back by the gate.
     pub fn seal(&mut self, packet: &[u8], now: Instant, into: &mut [u8]) -> Option<Sealed> {
         let destination = IpPacket::parse(packet).ok()?.destination();
-        let peer = self.pool.owner(destination)?;
-        if !self.may_pass(peer, now) {
+        let (slot, peer) = self.pool.tenant(destination)?;
+        if !self.may_pass(slot, now) {
             return None;
         }
         let sealed = self.endpoint.seal_to(peer, packet, now, into);
         // What is dropped here never reaches the consumer's meter, so it is not for sale.
         if matches!(sealed, Sealed::Datagram { .. } | Sealed::Queued { .. }) {
-            self.count(peer, packet.len(), Direction::Down);
+            self.count(slot, packet.len(), Direction::Down);
         }
         Some(sealed)
     }
@@ -269,14 +288,14 @@ impl Exit {
     ) -> Option<Sealed> {
         let packet = frame.get(TRANSPORT_HEADER..TRANSPORT_HEADER + length)?;
         let destination = IpPacket::parse(packet).ok()?.destination();
-        let peer = self.pool.owner(destination)?;
-        if !self.may_pass(peer, now) {
+        let (slot, peer) = self.pool.tenant(destination)?;
+        if !self.may_pass(slot, now) {
             return None;
         }
         let sealed = self.endpoint.seal_to_in_place(peer, frame, length, now);
         // What is dropped here never reaches the consumer's meter, so it is not for sale.
         if matches!(sealed, Sealed::Datagram { .. } | Sealed::Queued { .. }) {
-            self.count(peer, length, Direction::Down);
+            self.count(slot, length, Direction::Down);
         }
         Some(sealed)
     }
@@ -288,9 +307,7 @@ impl Exit {
 
     /// Ends a batch of packets: tells the payments what was used. Cheap when nothing was.
     pub fn handle_batch_end(&mut self, now: Instant) {
-        while let Some(peer) = self.dirty.pop_first() {
-            self.update_payments(peer, now);
-        }
+        self.tell_dirty(now);
         self.drain_collector(now);
     }
 
@@ -310,8 +327,8 @@ impl Exit {
                 "there is no such session: open a new one",
             )
         };
-        let peer = *self.by_token.get(&token).ok_or_else(unknown)?;
-        let session = self.sessions.get_mut(&peer).ok_or_else(unknown)?;
+        let slot = *self.by_token.get(&token).ok_or_else(unknown)?;
+        let session = self.roster.get_mut(slot).ok_or_else(unknown)?;
         session.heard_at = now;
         match frame {
             ConsumerFrame::Attach(_) => {
@@ -326,11 +343,11 @@ impl Exit {
             }
             ConsumerFrame::Payment(exchange) => {
                 self.collector.handle_exchange(exchange, now);
-                self.ask_for_the_rest(peer, now);
+                self.ask_for_the_rest(slot, now);
             }
             ConsumerFrame::Usage(usage) => session.claimed = usage,
             ConsumerFrame::KeepAlive => {}
-            ConsumerFrame::Close => self.start_closing(peer, None, now),
+            ConsumerFrame::Close => self.start_closing(slot, None, now),
         }
         self.drain_collector(now);
         Ok(())
@@ -375,15 +392,16 @@ impl Exit {
     /// Asks every session for its last payment; new ones are refused from now on.
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
-        let peers: Vec<_> = self.sessions.keys().copied().collect();
-        for peer in peers {
-            let token = self.sessions[&peer].token;
+        for slot in self.roster.slots() {
+            let Some(token) = self.roster.get(slot).map(|session| session.token) else {
+                continue;
+            };
             let seconds = u32::try_from(CLOSING.as_secs()).unwrap_or(u32::MAX);
             self.push(ExitOutput::Frame {
                 token,
                 frame: ProviderFrame::Draining { seconds },
             });
-            self.start_closing(peer, Some(RefusalCode::Draining), now);
+            self.start_closing(slot, Some(RefusalCode::Draining), now);
         }
         self.drain_collector(now);
     }
@@ -391,7 +409,7 @@ impl Exit {
     /// The numbers of every session.
     #[must_use]
     pub fn sessions(&self, now: Instant) -> Vec<SessionStatus> {
-        self.sessions
+        self.roster
             .values()
             .map(|session| session.status(now))
             .collect()
@@ -400,7 +418,7 @@ impl Exit {
     /// How many sessions there are.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        self.sessions.len()
+        self.roster.len()
     }
 
     /// The payments, for status pages.
@@ -409,180 +427,37 @@ impl Exit {
         &self.collector
     }
 
-    /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.endpoint.handle_timeout(now);
-        self.drain_tunnel(now);
-        self.collector.handle_timeout(now);
-        if now >= self.next_report {
-            self.next_report = now + REPORT_EVERY;
-            self.report(now);
-        }
-        self.tell_time(now);
-        let ended: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, s)| now >= s.gives_up_at())
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in ended {
-            self.give_up(peer, now);
-        }
-        self.drain_collector(now);
-    }
-
-    /// When [`Exit::handle_timeout`] wants to be called, and why.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Deadline> {
-        let tunnel = self.endpoint.poll_timeout().map(|deadline| Deadline {
-            at: deadline.at,
-            why: Why::Tunnel,
-        });
-        let payment = self.collector.poll_timeout().map(|deadline| Deadline {
-            at: deadline.at,
-            why: Why::Payment,
-        });
-        let report = (!self.sessions.is_empty()).then_some(Deadline {
-            at: self.next_report,
-            why: Why::Report,
-        });
-        let silence = self
-            .sessions
-            .values()
-            .map(|session| Deadline {
-                at: session.gives_up_at(),
-                why: Why::Silence,
-            })
-            .min_by_key(|deadline| deadline.at);
-        let time = self
-            .sessions
-            .values()
-            .filter_map(|session| session.tell_at)
-            .min()
-            .map(|at| Deadline {
-                at,
-                why: Why::Payment,
-            });
-        [tunnel, payment, report, silence, time]
-            .into_iter()
-            .flatten()
-            .min_by_key(|deadline| deadline.at)
-    }
-
     /// The next thing to do, if any.
     pub fn poll_output(&mut self) -> Option<ExitOutput> {
         self.outputs.pop_front()
     }
 
     /// A sign of life.
-    fn heard(&mut self, peer: PeerId, now: Instant) {
-        if let Some(session) = self.sessions.get_mut(&peer) {
+    fn heard(&mut self, slot: u32, now: Instant) {
+        if let Some(session) = self.roster.get_mut(slot) {
             session.heard_at = now;
         }
     }
 
-    fn report(&mut self, now: Instant) {
-        let peers: Vec<_> = self.sessions.keys().copied().collect();
-        for peer in peers {
-            self.update_payments(peer, now);
-            self.update_gate(peer, now);
-            let session = &self.sessions[&peer];
-            let (token, usage) = (session.token, session.meter.usage(now));
-            self.push(ExitOutput::Frame {
-                token,
-                frame: ProviderFrame::Usage(usage),
-            });
+    /// Whose session a packet from this peer belongs to: the address it comes from, which the tunnel has checked, says so at once.
+    fn sender_of(&self, packet: &[u8], peer: PeerId) -> Option<u32> {
+        let source = IpPacket::parse(packet).ok()?.source();
+        match self.pool.tenant(source) {
+            Some((slot, tenant)) if tenant == peer => Some(slot),
+            Some(_) | None => self.roster.slot_of(peer),
         }
-    }
-
-    fn start_closing(&mut self, peer: PeerId, code: Option<RefusalCode>, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&peer) else {
-            return;
-        };
-        if session.closing.is_some() {
-            return;
-        }
-        session.closing = Some(Closing {
-            until: now + CLOSING,
-            code,
-        });
-        session.set_gate(GateState::Closed("the session is closing".into()), now);
-        session.meter.stop(now);
-        let usage = session.meter.usage(now);
-        self.collector.close(session.agreement.id, &usage, now);
-    }
-
-    /// The last payment is covered, or will not come.
-    fn handle_ended(&mut self, agreement: AgreementId, unpaid: Amount, now: Instant) {
-        let Some(peer) = self.by_agreement.get(&agreement).copied() else {
-            return;
-        };
-        let closing = self.sessions.get(&peer).and_then(|session| session.closing);
-        let code = closing
-            .and_then(|closing| closing.code)
-            .unwrap_or(RefusalCode::Draining);
-        let reason = if unpaid.is_zero() {
-            Refusal::new(code, "closed after the last payment")
-        } else {
-            Refusal::new(RefusalCode::Unpaid, format!("closed with {unpaid} unpaid"))
-        };
-        self.end(peer, reason, now);
-    }
-
-    fn give_up(&mut self, peer: PeerId, now: Instant) {
-        let Some(session) = self.sessions.get(&peer) else {
-            return;
-        };
-        let reason = if let Some(closing) = session.closing {
-            Refusal::new(
-                closing.code.unwrap_or(RefusalCode::Unpaid),
-                "closed before the last payment came",
-            )
-        } else if now >= session.heard_at + IDLE {
-            Refusal::new(RefusalCode::Unknown, "nothing was heard for 60 s")
-        } else {
-            Refusal::new(
-                RefusalCode::Unpaid,
-                format!("nothing was paid for 120 s: {:?}", session.gate),
-            )
-        };
-        self.end(peer, reason, now);
-    }
-
-    fn end(&mut self, peer: PeerId, reason: Refusal, now: Instant) {
-        let Some(session) = self.sessions.remove(&peer) else {
-            return;
-        };
-        self.endpoint.remove_peer(peer);
-        self.pool.release(&session.lease);
-        self.by_agreement.remove(&session.agreement.id);
-        self.by_token.remove(&session.token);
-        self.dirty.remove(&peer);
-        self.spend(session.agreement.id);
-        if session.closing.is_none() {
-            self.collector
-                .close(session.agreement.id, &session.meter.usage(now), now);
-        }
-        let token = session.token;
-        self.push(ExitOutput::Frame {
-            token,
-            frame: ProviderFrame::Closed(reason.clone()),
-        });
-        self.push(ExitOutput::Ended {
-            token,
-            status: Box::new(session.status(now)),
-            reason,
-        });
     }
 
     fn drain_tunnel(&mut self, now: Instant) {
         while let Some(event) = self.endpoint.poll_event() {
             if let Event::Established { peer } = event
-                && let Some(session) = self.sessions.get_mut(&peer)
+                && let Some(slot) = self.roster.slot_of(peer)
+                && let Some(session) = self.roster.get_mut(slot)
             {
                 session.meter.start(now);
                 session.heard_at = now;
                 session.tell_at = session.next_telling(now);
+                self.roster.hasten(slot);
             }
         }
     }
@@ -626,6 +501,9 @@ impl Exit {
                     });
                 }
                 CollectorOutput::HermesRefused { agreement, why } => {
+                    if let Some(seat) = self.seat_of(agreement) {
+                        seat.pass = None;
+                    }
                     self.push(ExitOutput::Trouble {
                         agreement: Some(agreement),
                         why: why.to_string(),
@@ -644,13 +522,21 @@ impl Exit {
                 } => self.handle_ended(agreement, unpaid, now),
             }
         }
+        // No allowance is larger: see `Agreement::allowance` and the terms that are admitted.
+        let allowance = self.config.chunk.max(self.config.chunk_limit);
+        self.tight = self.collector.headroom() < allowance;
+    }
+
+    fn seat_of(&mut self, agreement: AgreementId) -> Option<&mut Seat> {
+        let slot = *self.by_agreement.get(&agreement)?;
+        self.roster.seat(slot)
     }
 
     fn handle_paid(&mut self, agreement: AgreementId, total: Amount, now: Instant) {
-        let Some(peer) = self.by_agreement.get(&agreement).copied() else {
+        let Some(slot) = self.by_agreement.get(&agreement).copied() else {
             return;
         };
-        if let Some(session) = self.sessions.get_mut(&peer) {
+        if let Some(session) = self.roster.get_mut(slot) {
             session.paid = total;
             let token = session.token;
             self.push(ExitOutput::Frame {
@@ -659,16 +545,16 @@ impl Exit {
             });
         }
         let is_open = |session: &ProviderSession| session.closing.is_none();
-        if self.sessions.get(&peer).is_some_and(is_open) {
-            self.update_gate(peer, now);
+        if self.roster.get(slot).is_some_and(is_open) {
+            self.update_gate(slot, now);
         } else {
-            self.ask_for_the_rest(peer, now);
+            self.ask_for_the_rest(slot, now);
         }
     }
 
     fn token_of(&self, agreement: AgreementId) -> Option<SessionToken> {
-        let peer = self.by_agreement.get(&agreement)?;
-        self.sessions.get(peer).map(|session| session.token)
+        let slot = *self.by_agreement.get(&agreement)?;
+        self.roster.get(slot).map(|session| session.token)
     }
 
     fn push(&mut self, output: ExitOutput) {

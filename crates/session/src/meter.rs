@@ -36,6 +36,11 @@ impl Meter {
         self.down = self.down.saturating_add(bytes as u64);
     }
 
+    /// Both directions.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.up.saturating_add(self.down)
+    }
+
     pub(crate) fn usage(&self, now: Instant) -> Usage {
         let time = self.started.map_or_else(Default::default, |start| {
             self.stopped.unwrap_or(now).saturating_duration_since(start)

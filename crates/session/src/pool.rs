@@ -86,8 +86,8 @@ impl<T: Copy> AddressPool<T> {
         }
     }
 
-    /// Whose address this is.
-    pub(crate) fn owner(&self, address: IpAddr) -> Option<T> {
+    /// Whose address this is, and the number of its slot.
+    pub(crate) fn tenant(&self, address: IpAddr) -> Option<(u32, T)> {
         let number = match address {
             IpAddr::V4(address) => {
                 u128::from(u32::from(address).checked_sub(u32::from(self.v4.network()))?)
@@ -96,8 +96,14 @@ impl<T: Copy> AddressPool<T> {
                 u128::from(address).checked_sub(u128::from(self.v6?.network()))?
             }
         };
-        let slot = usize::try_from(number.checked_sub(u128::from(RESERVED))?).ok()?;
-        self.slots.get(slot).copied().flatten()
+        let slot = u32::try_from(number.checked_sub(u128::from(RESERVED))?).ok()?;
+        let owner = self.slots.get(slot as usize).copied().flatten()?;
+        Some((slot, owner))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<T> {
+        self.tenant(address).map(|(_, owner)| owner)
     }
 }
 

@@ -134,6 +134,12 @@ impl ProviderSession {
         silent.min(unpaid).min(closing)
     }
 
+    /// When something is to be done about it, if nothing happens until then.
+    pub(crate) fn wants_a_look_at(&self) -> Instant {
+        let gives_up_at = self.gives_up_at();
+        self.tell_at.map_or(gives_up_at, |at| at.min(gives_up_at))
+    }
+
     pub(crate) fn status(&self, now: Instant) -> SessionStatus {
         SessionStatus {
             agreement: self.agreement,

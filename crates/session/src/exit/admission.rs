@@ -99,14 +99,14 @@ impl Exit {
                 "the provider is shutting down: choose another one",
             ));
         }
-        if self.sessions.len() >= self.config.max_sessions {
+        if self.roster.len() >= self.config.max_sessions {
             let message = format!(
                 "all {} sessions are taken: choose another provider",
                 self.config.max_sessions
             );
             return Err(Refusal::new(RefusalCode::Full, message));
         }
-        let unpaid = self.sessions.values().filter(|session| {
+        let unpaid = self.roster.values().filter(|session| {
             session.agreement.consumer == agreement.consumer && session.paid.is_zero()
         });
         if unpaid.count() >= MAX_UNPAID {
@@ -180,13 +180,13 @@ impl Exit {
 
     /// Takes back what [`Exit::add_session`] did.
     fn forget(&mut self, agreement: AgreementId) {
-        let Some(peer) = self.by_agreement.remove(&agreement) else {
+        let Some(slot) = self.by_agreement.remove(&agreement) else {
             return;
         };
-        self.endpoint.remove_peer(peer);
-        if let Some(session) = self.sessions.remove(&peer) {
-            self.pool.release(&session.lease);
-            self.by_token.remove(&session.token);
+        if let Some(seat) = self.roster.remove(slot) {
+            self.endpoint.remove_peer(seat.peer);
+            self.pool.release(&seat.session.lease);
+            self.by_token.remove(&seat.session.token);
         }
     }
 
@@ -220,9 +220,9 @@ impl Exit {
         })?;
         self.pool.occupy(&lease, peer);
         let session = ProviderSession::new(request.agreement, token, lease, now);
-        self.sessions.insert(peer, session);
-        self.by_agreement.insert(request.agreement.id, peer);
-        self.by_token.insert(token, peer);
+        self.roster.insert(peer, session);
+        self.by_agreement.insert(request.agreement.id, lease.slot);
+        self.by_token.insert(token, lease.slot);
         Ok(TunnelNetwork {
             consumer_v4: lease.v4,
             consumer_v6: lease.v6,

@@ -4,10 +4,9 @@
 use std::time::Instant;
 
 use wayfare_payment::Gate;
-use wayfare_tunnel::PeerId;
 
+use super::pass::Pass;
 use super::{Exit, ExitOutput};
-use crate::provider::ProviderSession;
 use crate::{GateState, ProviderFrame};
 
 /// Which way a packet goes.
@@ -20,32 +19,60 @@ pub(super) enum Direction {
 impl Exit {
     /// The credit gate, asked before each packet: one that finds too much unpaid is held, so the bound is one chunk plus the packet
     /// that went before. Asked after a packet it would miss the time that passes until the next.
-    pub(super) fn may_pass(&mut self, peer: PeerId, now: Instant) -> bool {
-        let Some(session) = self.sessions.get_mut(&peer) else {
+    ///
+    /// INVARIANT: a pass covers only what the collector's gate would let through. It was made with the credit of then, and credit
+    /// only grows, save for what takes the pass away (the Hermes refuses this consumer) or makes all passes void (`tight`).
+    pub(super) fn may_pass(&mut self, slot: u32, now: Instant) -> bool {
+        let Some(seat) = self.roster.seat(slot) else {
             return false;
         };
-        if session.is_open() {
-            let usage = session.meter.usage(now);
-            let Gate::Closed(why) = self.collector.gate(session.agreement.id, &usage) else {
+        if !seat.session.is_open() {
+            seat.session.held += 1;
+            return false;
+        }
+        let bytes = seat.session.meter.bytes();
+        let covered = seat.pass.is_some_and(|pass| pass.covers(bytes, now));
+        if !covered || self.tight {
+            return self.ask_gate(slot, now);
+        }
+        debug_assert_eq!(
+            self.collector
+                .gate(seat.session.agreement.id, &seat.session.meter.usage(now)),
+            Gate::Open
+        );
+        true
+    }
+
+    /// Asks the collector, and shuts the gate or makes the next pass.
+    fn ask_gate(&mut self, slot: u32, now: Instant) -> bool {
+        let Some(seat) = self.roster.seat(slot) else {
+            return false;
+        };
+        let session = &mut seat.session;
+        let usage = session.meter.usage(now);
+        let id = session.agreement.id;
+        let why = match self.collector.gate(id, &usage) {
+            Gate::Open => {
+                let limit = self.collector.credit(id);
+                seat.pass = Some(Pass::within(limit, &session.agreement.price, &usage, now));
                 return true;
-            };
-            let (token, gate) = (session.token, GateState::Closed(why.to_string()));
-            session.set_gate(gate.clone(), now);
-            // Nothing passes, but what is owed is asked for with the end of this batch.
-            session.dirty = true;
-            self.dirty.insert(peer);
-            let frame = ProviderFrame::Gate(gate);
-            self.push(ExitOutput::Frame { token, frame });
-        }
-        if let Some(session) = self.sessions.get_mut(&peer) {
-            session.held += 1;
-        }
+            }
+            Gate::Closed(why) => why,
+        };
+        let (token, gate) = (session.token, GateState::Closed(why.to_string()));
+        session.set_gate(gate.clone(), now);
+        session.held += 1;
+        // Nothing passes, but what is owed is asked for with the end of this batch.
+        self.soil(slot);
+        self.roster.hasten(slot);
+        let frame = ProviderFrame::Gate(gate);
+        self.push(ExitOutput::Frame { token, frame });
         false
     }
 
     /// Counts a packet that passes.
-    pub(super) fn count(&mut self, peer: PeerId, bytes: usize, direction: Direction) {
-        let Some(session) = self.sessions.get_mut(&peer) else {
+    pub(super) fn count(&mut self, slot: u32, bytes: usize, direction: Direction) {
+        let Some(session) = self.roster.get_mut(slot) else {
             return;
         };
         match direction {
@@ -53,13 +80,29 @@ impl Exit {
             Direction::Down => session.meter.count_down(bytes),
         }
         if !session.dirty {
-            session.dirty = true;
-            self.dirty.insert(peer);
+            self.soil(slot);
         }
     }
 
-    pub(super) fn update_payments(&mut self, peer: PeerId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&peer) else {
+    /// The payments are told of this session with the end of the batch.
+    fn soil(&mut self, slot: u32) {
+        if let Some(session) = self.roster.get_mut(slot)
+            && !session.dirty
+        {
+            session.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    pub(super) fn tell_dirty(&mut self, now: Instant) {
+        for index in 0..self.dirty.len() {
+            self.update_payments(self.dirty[index], now);
+        }
+        self.dirty.clear();
+    }
+
+    pub(super) fn update_payments(&mut self, slot: u32, now: Instant) {
+        let Some(session) = self.roster.get_mut(slot) else {
             return;
         };
         session.dirty = false;
@@ -67,26 +110,12 @@ impl Exit {
         let usage = session.meter.usage(now);
         self.collector
             .handle_usage(session.agreement.id, &usage, now);
-    }
-
-    /// Time costs something too, with or without packets: it is asked for before it has used up the credit.
-    pub(super) fn tell_time(&mut self, now: Instant) {
-        let due = |session: &ProviderSession| session.tell_at.is_some_and(|at| now >= at);
-        let peers: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| due(session))
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in peers {
-            self.update_payments(peer, now);
-            self.update_gate(peer, now);
-        }
+        self.roster.hasten(slot);
     }
 
     /// What a closing session still owes is asked for as soon as there is room for it, however little it is.
-    pub(super) fn ask_for_the_rest(&mut self, peer: PeerId, now: Instant) {
-        let Some(session) = self.sessions.get(&peer) else {
+    pub(super) fn ask_for_the_rest(&mut self, slot: u32, now: Instant) {
+        let Some(session) = self.roster.get(slot) else {
             return;
         };
         if session.closing.is_some() {
@@ -96,8 +125,8 @@ impl Exit {
         }
     }
 
-    pub(super) fn update_gate(&mut self, peer: PeerId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&peer) else {
+    pub(super) fn update_gate(&mut self, slot: u32, now: Instant) {
+        let Some(session) = self.roster.get_mut(slot) else {
             return;
         };
         let usage = session.meter.usage(now);
@@ -106,7 +135,9 @@ impl Exit {
             Gate::Closed(why) => GateState::Closed(why.to_string()),
         };
         let token = session.token;
-        if session.set_gate(gate.clone(), now) {
+        let is_news = session.set_gate(gate.clone(), now);
+        self.roster.hasten(slot);
+        if is_news {
             self.push(ExitOutput::Frame {
                 token,
                 frame: ProviderFrame::Gate(gate),

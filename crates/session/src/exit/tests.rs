@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use wayfare_identity::{B256, LocalSigner, SecretKey, TunnelBinding, U256};
-use wayfare_payment::{Agreement, CollectorConfig, Patience};
+use wayfare_payment::{Agreement, CollectorConfig, Patience, Usage};
 
+use super::pass::Pass;
 use super::*;
-use crate::{Hello, OpenRequest};
+use crate::{GateState, Hello, OpenRequest};
 
 const CHANNEL: ChannelId = ChannelId(B256::repeat_byte(9));
 
@@ -170,4 +171,119 @@ fn facts_do_not_show_the_token() {
     };
     let shown = format!("{facts:?}");
     assert!(!shown.contains("171") && !shown.contains("abab"), "{shown}");
+}
+
+/// Everything that is found without a search is where a search would find it.
+fn audit(exit: &Exit, now: Instant) {
+    let wanted = exit.roster.values().map(ProviderSession::wants_a_look_at);
+    let first = exit.roster.first_look().map(|(at, _)| at);
+    assert!(
+        first <= wanted.min(),
+        "somebody would be looked at too late"
+    );
+    assert_eq!(first.is_none(), exit.roster.is_empty());
+    for session in exit.roster.values() {
+        let slot = session.lease.slot;
+        assert_eq!(exit.slot_of(session.lease.v4.into()), Some(slot));
+        assert_eq!(exit.by_token[&session.token], slot);
+        assert_eq!(exit.by_agreement[&session.agreement.id], slot);
+    }
+    assert_eq!(exit.by_token.len(), exit.session_count());
+    assert_eq!(exit.endpoint.peer_count(), exit.session_count());
+    if let Some(due) = exit.poll_timeout() {
+        assert!(due.at > now, "{due:?} would be asked for at once again");
+    }
+}
+
+#[test]
+fn silence_ends_each_session_in_its_time_and_wakes_nobody_in_vain() {
+    let begin = start();
+    let mut exit = exit(begin);
+    let mut tokens = Vec::new();
+    for number in 0..40 {
+        let now = begin + Duration::from_secs(number);
+        let request = request(20 + number as u8, 1 + number as u8);
+        admit(&mut exit, &request, now).unwrap();
+        tokens.push(SessionToken(request.agreement.id.0.to_be_bytes()));
+    }
+    let (mut now, mut wake_ups, mut heard) = (begin + Duration::from_secs(39), 0, 0);
+    let mut ended = Vec::new();
+    while let Some(due) = exit.poll_timeout() {
+        now = now.max(due.at);
+        exit.handle_timeout(now);
+        audit(&exit, now);
+        wake_ups += 1;
+        // Half of them go on talking for a minute.
+        if now < begin + Duration::from_secs(100) {
+            for token in tokens.iter().step_by(2) {
+                heard += u32::from(
+                    exit.handle_frame(*token, ConsumerFrame::KeepAlive, now)
+                        .is_ok(),
+                );
+            }
+        }
+        while let Some(output) = exit.poll_output() {
+            if let ExitOutput::Ended { token, .. } = output {
+                let place = tokens.iter().position(|other| *other == token).unwrap();
+                ended.push((place, (now - begin).as_secs()));
+            }
+        }
+    }
+    assert_eq!(exit.session_count(), 0);
+    assert!(heard >= 20, "{heard}");
+    ended.sort_unstable();
+    for (place, at) in ended {
+        // The silent are given up after 60 s; the others after 120 s without a payment.
+        let patience = if place % 2 == 0 { 120 } else { 60 };
+        assert_eq!(at, place as u64 + patience, "session {place}");
+    }
+    // One for each report and two for each session, and not one for each packet.
+    assert!(wake_ups <= 160 / 5 + 2 * 40 + 2, "{wake_ups}");
+}
+
+#[test]
+fn a_hermes_near_its_limit_makes_the_collector_the_judge_of_every_packet() {
+    let now = start();
+    let mut exit = exit(now);
+    admit(&mut exit, &request(20, 1), now).unwrap();
+    assert!(exit.tight, "nothing is known of it");
+    let account = HermesAccount {
+        operator: address(9),
+        fee_basis_points: 0,
+        collateral: Amount::from_units(1_000_000),
+        free: Amount::ZERO,
+        leaving: false,
+    };
+    let mut hear = |change: fn(&mut HermesAccount)| {
+        let mut account = account;
+        change(&mut account);
+        exit.handle_hermes(account, now);
+        exit.tight
+    };
+    assert!(!hear(|_| ()));
+    // The first chunk is asked for, and an allowance of the largest size has to fit beside it.
+    assert!(!hear(
+        |hermes| hermes.collateral = Amount::from_units(17_000)
+    ));
+    assert!(hear(|hermes| hermes.collateral = Amount::from_units(16_999)));
+    assert!(hear(|hermes| hermes.leaving = true));
+    // A pass is void then: the gate, open by mistake, is asked and shut.
+    let generous = Pass::within(Amount::MAX, &price(), &Usage::default(), now);
+    let seat = exit.roster.seat(0).unwrap();
+    seat.session.set_gate(GateState::Open, now);
+    seat.pass = Some(generous);
+    while exit.poll_output().is_some() {}
+    assert!(!exit.may_pass(0, now));
+    let shut = exit.poll_output();
+    assert!(matches!(
+        shut,
+        Some(ExitOutput::Frame {
+            frame: ProviderFrame::Gate(GateState::Closed(_)),
+            ..
+        })
+    ));
+    // Held packets are counted and say nothing more.
+    assert!(!exit.may_pass(0, now));
+    assert!(exit.poll_output().is_none());
+    assert_eq!(exit.roster.get(0).unwrap().held, 2);
 }
