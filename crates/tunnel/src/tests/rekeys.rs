@@ -13,32 +13,33 @@ const TEN_MINUTES: Duration = Duration::from_secs(600);
 /// Packets each way per step.
 const BURST: u32 = 2;
 
-/// Datagrams under way, by the time of their arrival.
-#[derive(Default)]
+/// Datagrams under way, by the time of their arrival: 1 to 64 ms after they left.
 struct Link {
     under_way: BTreeMap<(Instant, u64), (bool, Vec<u8>)>,
     sent: u64,
-    lost: u64,
+    /// Whether one datagram of a hundred is lost.
+    lossy: bool,
+    chance: Chance,
 }
 
-/// A delay of 1 to 64 ms, and one datagram of a hundred lost if the link is `lossy`.
-fn send(
-    link: &mut Link,
-    chance: &mut Chance,
-    lossy: bool,
-    now: Instant,
-    up: bool,
-    bytes: Vec<u8>,
-) -> bool {
-    link.sent += 1;
-    let draw = chance.draw_u32();
-    if lossy && (draw >> 8).is_multiple_of(100) {
-        link.lost += 1;
-        return false;
+impl Link {
+    /// Whether the datagram will arrive.
+    fn send(&mut self, now: Instant, up: bool, bytes: Vec<u8>) -> bool {
+        self.sent += 1;
+        let draw = self.chance.draw_u32();
+        if self.lossy && (draw >> 8).is_multiple_of(100) {
+            return false;
+        }
+        let delay = Duration::from_millis(u64::from(draw % 64) + 1);
+        self.under_way.insert((now + delay, self.sent), (up, bytes));
+        true
     }
-    let delay = Duration::from_millis(u64::from(draw % 64) + 1);
-    link.under_way.insert((now + delay, link.sent), (up, bytes));
-    true
+
+    /// What arrives before `now`, in that order.
+    fn arrivals(&mut self, now: Instant) -> impl Iterator<Item = (bool, Vec<u8>)> + use<> {
+        let later = self.under_way.split_off(&(now, 0));
+        std::mem::replace(&mut self.under_way, later).into_values()
+    }
 }
 
 struct Tally {
@@ -48,7 +49,23 @@ struct Tally {
     lost: [Vec<u32>; 2],
     dropped: Vec<DropReason>,
     rekeyed: usize,
+    newest: [u32; 2],
     reordered: u32,
+}
+
+impl Tally {
+    fn note(&mut self, up: bool, got: Got) {
+        match got {
+            Got::Packet(_, bytes) => {
+                let (side, number) = (usize::from(up), number_of(&bytes));
+                self.opened[side][number as usize] += 1;
+                self.reordered += u32::from(number < self.newest[side]);
+                self.newest[side] = self.newest[side].max(number);
+            }
+            Got::Dropped(why) => self.dropped.push(why),
+            Got::Keepalive(_) | Got::Handshake(_) => {}
+        }
+    }
 }
 
 fn numbered(up: bool, number: u32) -> Vec<u8> {
@@ -62,81 +79,64 @@ fn number_of(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[36..40].try_into().unwrap())
 }
 
+/// The end that sends `up`, or down.
+fn sender(pair: &mut Pair, up: bool) -> &mut Endpoint {
+    if up {
+        &mut pair.consumer
+    } else {
+        &mut pair.provider
+    }
+}
+
 fn stream(lossy: bool, seed: u8) -> Tally {
-    let (mut pair, mut chance) = (Pair::established(), Chance::new([seed; 32]));
-    let mut link = Link::default();
+    let mut pair = Pair::established();
+    let mut link = Link {
+        under_way: BTreeMap::new(),
+        sent: 0,
+        lossy,
+        chance: Chance::new([seed; 32]),
+    };
     let count = (STEPS * BURST) as usize;
     let mut tally = Tally {
         opened: [vec![0; count], vec![0; count]],
         lost: [Vec::new(), Vec::new()],
         dropped: Vec::new(),
         rekeyed: 0,
+        newest: [0; 2],
         reordered: 0,
     };
-    let mut newest = [0; 2];
-    let (begin, mut next) = (pair.now, 0);
+    let (begin, mut numbers) = (pair.now, 0..STEPS * BURST);
     // Two seconds more than the stream: what is under way arrives.
     while pair.now < begin + TEN_MINUTES + 2 * SECOND {
-        pair.consumer.handle_timeout(pair.now);
-        pair.provider.handle_timeout(pair.now);
-        if pair.now < begin + TEN_MINUTES {
-            for number in next..next + BURST {
-                for up in [true, false] {
-                    let from = if up {
-                        &mut pair.consumer
-                    } else {
-                        &mut pair.provider
-                    };
-                    let datagram = seal(from, &numbered(up, number), pair.now);
-                    if !send(&mut link, &mut chance, lossy, pair.now, up, datagram) {
-                        tally.lost[usize::from(up)].push(number);
-                    }
+        let now = pair.now;
+        let burst: Vec<u32> = numbers.by_ref().take(BURST as usize).collect();
+        for up in [true, false] {
+            let from = sender(&mut pair, up);
+            from.handle_timeout(now);
+            for number in &burst {
+                let datagram = seal(from, &numbered(up, *number), now);
+                if !link.send(now, up, datagram) {
+                    tally.lost[usize::from(up)].push(*number);
                 }
             }
-            next += BURST;
+            // What the machine itself wants to send: handshakes, keepalives.
+            for sent in transmits(from) {
+                link.send(now, up, sent.payload);
+            }
         }
-        exchange(&mut pair, &mut link, &mut chance, lossy);
         pair.now += STEP;
-        let later = link.under_way.split_off(&(pair.now, 0));
-        for (_, (up, datagram)) in std::mem::replace(&mut link.under_way, later) {
-            let (to, from) = if up {
-                (&mut pair.provider, address(1))
-            } else {
-                (&mut pair.consumer, address(2))
-            };
-            match receive(to, from, &datagram, pair.now) {
-                Got::Packet(_, bytes) => {
-                    let (side, number) = (usize::from(up), number_of(&bytes));
-                    tally.opened[side][number as usize] += 1;
-                    tally.reordered += u32::from(number < newest[side]);
-                    newest[side] = newest[side].max(number);
-                }
-                Got::Dropped(why) => tally.dropped.push(why),
-                Got::Keepalive(_) | Got::Handshake(_) => {}
-            }
+        for (up, datagram) in link.arrivals(pair.now) {
+            let (now, from) = (pair.now, address(if up { 1 } else { 2 }));
+            let got = receive(sender(&mut pair, !up), from, &datagram, now);
+            tally.note(up, got);
         }
-        let of_both = [events(&mut pair.consumer), events(&mut pair.provider)];
-        tally.rekeyed += of_both
-            .iter()
-            .flatten()
-            .filter(|event| matches!(event, Event::Rekeyed { .. }))
-            .count();
+        for up in [true, false] {
+            let told = events(sender(&mut pair, up));
+            let renewed = |event: &&Event| matches!(event, Event::Rekeyed { .. });
+            tally.rekeyed += told.iter().filter(renewed).count();
+        }
     }
     tally
-}
-
-/// What the machines themselves want to send: handshakes, keepalives.
-fn exchange(pair: &mut Pair, link: &mut Link, chance: &mut Chance, lossy: bool) {
-    for up in [true, false] {
-        let from = if up {
-            &mut pair.consumer
-        } else {
-            &mut pair.provider
-        };
-        for sent in transmits(from) {
-            send(link, chance, lossy, pair.now, up, sent.payload);
-        }
-    }
 }
 
 #[test]
