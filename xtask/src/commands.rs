@@ -1,7 +1,7 @@
 //! The table of subcommands. It refuses to do any work itself: every row points at a module.
 
 use crate::cli::{Command, Flag};
-use crate::{bench, ci, crash, demo, doctor, lab, test, tidy, vectors};
+use crate::{bench, ci, crash, demo, doctor, fuzz, lab, test, tidy, vectors};
 
 const JSON: Flag = Flag {
     name: "--json",
@@ -138,6 +138,30 @@ pub const COMMANDS: &[Command] = &[
             JSON,
         ],
         run: bench::run,
+    },
+    Command {
+        name: "fuzz",
+        summary: "look for inputs that break the fuzz bodies, or only those of the TARGETs named",
+        rest: Some("TARGET"),
+        flags: &[
+            Flag {
+                name: "--seconds",
+                value: Some("N"),
+                help: "how long to look, for each target (60)",
+            },
+            Flag {
+                name: "--seed",
+                value: Some("N"),
+                help: "begin as an earlier run did",
+            },
+            Flag {
+                name: "--minimise",
+                value: None,
+                help: "put what was found into the committed corpus, as little as reaches as much",
+            },
+            JSON,
+        ],
+        run: fuzz::run,
     },
     Command {
         name: "web",

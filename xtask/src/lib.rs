@@ -15,6 +15,7 @@ pub mod commands;
 pub mod crash;
 pub mod demo;
 pub mod doctor;
+pub mod fuzz;
 pub mod interrupt;
 pub mod lab;
 pub mod machine;
