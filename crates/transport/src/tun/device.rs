@@ -4,6 +4,7 @@
 //! to set addresses and routes. The device disappears with its last descriptor, also after a crash.
 
 mod backlog;
+mod receive;
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
@@ -15,13 +16,12 @@ use std::task::{Context, Poll, ready};
 use backlog::Backlog;
 use tokio::io::unix::AsyncFd;
 
-use super::batch::{MAX_PACKET, PacketBatch, SUPER_HEADERS, SUPER_SEGMENTS};
+use super::batch::{PacketBatch, SUPER_SEGMENTS};
 use super::coalesce::{Allowed, coalesce};
 use super::door::{check_name, checked_mtu, open_door, set_nonblocking};
 use super::error::TunError;
 use super::options::{Counting, Offloads, TunCounts, TunOptions};
-use super::segment::{Unpacked, unpack};
-use super::vnet::{VNET_LEN, VnetHeader};
+use super::vnet::VNET_LEN;
 use super::{Tun, link, sys};
 
 /// Packets the kernel holds for us: 25 ms at 1 Gb/s of 1,420-byte packets. Its own default, 500,
@@ -205,79 +205,6 @@ impl TunDevice {
         self.send_tcp = AtomicBool::new(offloads.tcp);
         self.send_udp = AtomicBool::new(offloads.udp);
         self
-    }
-
-    /// Fills `batch` until nothing is there or one more super-packet might not fit.
-    fn fill(&self, cx: &mut Context<'_>, batch: &mut PacketBatch) -> Poll<io::Result<usize>> {
-        let mut scratch = std::mem::take(&mut batch.scratch);
-        let outcome = self.fill_through(cx, batch, &mut scratch);
-        batch.scratch = scratch;
-        outcome
-    }
-
-    fn fill_through(
-        &self,
-        cx: &mut Context<'_>,
-        batch: &mut PacketBatch,
-        scratch: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut added = 0;
-        loop {
-            let mut ready = match self.file.poll_read_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending if added > 0 => return Poll::Ready(Ok(added)),
-                Poll::Pending => return Poll::Pending,
-            };
-            loop {
-                if !batch.is_empty() && !self.has_room(batch) {
-                    return Poll::Ready(Ok(added));
-                }
-                match ready.get_inner().read(scratch) {
-                    Ok(length) => added += self.take(&scratch[..length], batch),
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        ready.clear_ready();
-                        if added > 0 {
-                            return Poll::Ready(Ok(added));
-                        }
-                        break;
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) if added > 0 => return Poll::Ready(Ok(added)),
-                    Err(e) => return Poll::Ready(Err(e)),
-                }
-            }
-        }
-    }
-
-    fn has_room(&self, batch: &PacketBatch) -> bool {
-        if self.vnet {
-            batch.has_room(self.segments, MAX_PACKET + self.segments * SUPER_HEADERS)
-        } else {
-            batch.has_room(1, self.mtu)
-        }
-    }
-
-    /// Takes what one read gave apart into `batch`. Returns how many packets that were.
-    fn take(&self, read: &[u8], batch: &mut PacketBatch) -> usize {
-        let (header, packet) = match read.split_first_chunk::<VNET_LEN>() {
-            _ if !self.vnet => (Some(VnetHeader::default()), read),
-            Some((header, packet)) => (VnetHeader::decode(*header), packet),
-            None => (None, read),
-        };
-        let unpacked = header.and_then(|header| {
-            let unpacked = unpack(header, packet, batch).ok()?;
-            Some((header.gso.is_some(), unpacked))
-        });
-        let Some((is_super, Unpacked { added, lost })) = unpacked else {
-            Counting::add(&self.counting.malformed, 1);
-            return 0;
-        };
-        if is_super {
-            Counting::add(&self.counting.supers_received, 1);
-            Counting::add(&self.counting.segments_received, added);
-        }
-        Counting::add(&self.counting.lost, lost);
-        added
     }
 
     fn write_alone(&self, packet: &[u8]) -> io::Result<()> {

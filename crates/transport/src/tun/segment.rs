@@ -6,13 +6,8 @@
 
 use super::batch::PacketBatch;
 use super::checksum::Sum;
-use super::vnet::{Super, Unfinished, VnetHeader};
+use super::vnet::{Super, TCP_CHECKSUM, UDP_CHECKSUM, Unfinished, VnetHeader};
 
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
-/// Where in a TCP or UDP header the checksum lies.
-pub(super) const TCP_CHECKSUM: usize = 16;
-pub(super) const UDP_CHECKSUM: usize = 6;
 /// IPv4 with all options (60 bytes) or IPv6 with some extension headers, and TCP with all options (60).
 const HEADERS_MAX: usize = 256;
 
@@ -110,29 +105,12 @@ impl Plan {
         packet: &[u8],
     ) -> Result<Self, Malformed> {
         let (ip, transport) = layers(kind, unfinished, packet)?;
-        let headers = match kind {
-            Super::Udp => transport + 8,
-            Super::Tcp4 | Super::Tcp6 => {
-                let words = packet.get(transport + 12).ok_or(Malformed)? >> 4;
-                if words < 5 {
-                    return Err(Malformed);
-                }
-                transport + usize::from(words) * 4
-            }
-        };
-        if size == 0 || headers > packet.len().min(HEADERS_MAX) {
-            return Err(Malformed);
-        }
+        let headers = headers(kind, transport, packet)?;
         // INVARIANT: every length below fits 16 bits, as IPv4 counts all and IPv6 what follows its header.
         let counted = packet.len() - if ip.is_some() { 0 } else { 40 };
-        if u16::try_from(counted).is_err() {
-            return Err(Malformed);
-        }
-        let (at, number) = match kind {
-            Super::Udp => (UDP_CHECKSUM, UDP),
-            Super::Tcp4 | Super::Tcp6 => (TCP_CHECKSUM, TCP),
-        };
-        if unfinished.is_some_and(|it| usize::from(it.offset) != at) {
+        let at = kind.checksum_at();
+        let elsewhere = unfinished.is_some_and(|it| usize::from(it.offset) != at);
+        if size == 0 || elsewhere || u16::try_from(counted).is_err() {
             return Err(Malformed);
         }
         let checksum = take2(packet, transport + at);
@@ -143,7 +121,7 @@ impl Plan {
         } else {
             Sum::default()
                 .bytes(addresses(packet))
-                .word(u16::from(number))
+                .word(u16::from(kind.number()))
         };
 
         let mut template = [0; HEADERS_MAX];
@@ -261,10 +239,7 @@ fn layers(
     unfinished: Option<Unfinished>,
     packet: &[u8],
 ) -> Result<(Option<usize>, usize), Malformed> {
-    let number = match kind {
-        Super::Udp => UDP,
-        Super::Tcp4 | Super::Tcp6 => TCP,
-    };
+    let number = kind.number();
     let start = unfinished.map(|it| usize::from(it.start));
     let first = *packet.first().ok_or(Malformed)?;
     match first >> 4 {
@@ -293,6 +268,23 @@ fn layers(
             Ok((None, start))
         }
         _ => Err(Malformed),
+    }
+}
+
+/// Length of all headers, which are there and not longer than a [`Plan`] holds.
+fn headers(kind: Super, transport: usize, packet: &[u8]) -> Result<usize, Malformed> {
+    let (own, least) = match kind {
+        Super::Udp => (8, 8),
+        Super::Tcp4 | Super::Tcp6 => {
+            let words = packet.get(transport + 12).ok_or(Malformed)? >> 4;
+            (usize::from(words) * 4, 20)
+        }
+    };
+    let headers = transport + own;
+    if own >= least && headers <= packet.len().min(HEADERS_MAX) {
+        Ok(headers)
+    } else {
+        Err(Malformed)
     }
 }
 

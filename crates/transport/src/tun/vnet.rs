@@ -16,6 +16,11 @@ const GSO_UDP: u8 = 5;
 /// The first segment alone carries CWR, as segmentation here does anyway.
 const GSO_ECN: u8 = 0x80;
 
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+pub(super) const TCP_CHECKSUM: usize = 16;
+pub(super) const UDP_CHECKSUM: usize = 6;
+
 /// Which packets a super-packet stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Super {
@@ -25,6 +30,24 @@ pub(super) enum Super {
     Tcp6,
     /// UDP over either.
     Udp,
+}
+
+impl Super {
+    /// IP's number of the protocol.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Tcp4 | Self::Tcp6 => TCP,
+            Self::Udp => UDP,
+        }
+    }
+
+    /// Where in the protocol's header the checksum lies.
+    pub(super) fn checksum_at(self) -> usize {
+        match self {
+            Self::Tcp4 | Self::Tcp6 => TCP_CHECKSUM,
+            Self::Udp => UDP_CHECKSUM,
+        }
+    }
 }
 
 /// Where a checksum is to be finished.

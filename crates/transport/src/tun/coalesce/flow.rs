@@ -3,8 +3,8 @@
 //! Whether it fits a certain group is the group's question; whether its checksum is right is asked last, as it costs most.
 
 use crate::tun::checksum::Sum;
-use crate::tun::segment::{TCP, UDP, addresses};
-use crate::tun::vnet::Super;
+use crate::tun::segment::addresses;
+use crate::tun::vnet::{Super, TCP, UDP};
 
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
@@ -112,17 +112,13 @@ fn candidate(protocol: u8, packet: &[u8], transport: usize, tcp: Super) -> Optio
 impl Candidate {
     /// Whether the packet's checksums are right, of IPv4 and of what it carries.
     pub(super) fn verify(&self, packet: &[u8]) -> bool {
-        let number = match self.kind {
-            Super::Tcp4 | Super::Tcp6 => TCP,
-            Super::Udp => UDP,
-        };
         if packet[0] >> 4 == 4 && !Sum::default().bytes(&packet[..20]).is_right() {
             return false;
         }
         let above = &packet[self.transport..];
         Sum::default()
             .bytes(addresses(packet))
-            .word(u16::from(number))
+            .word(u16::from(self.kind.number()))
             .word(above.len() as u16)
             .bytes(above)
             .is_right()

@@ -4,7 +4,7 @@
 
 use super::flow::{Candidate, Glance, u16_at, u32_at};
 use crate::tun::checksum::Sum;
-use crate::tun::segment::{TCP, TCP_CHECKSUM, UDP, UDP_CHECKSUM, addresses};
+use crate::tun::segment::addresses;
 use crate::tun::vnet::{Super, Unfinished, VNET_LEN, VnetHeader};
 
 /// Packets in one super-packet at most: what Linux takes for UDP (`UDP_MAX_SEGMENTS` before 6.9).
@@ -161,10 +161,7 @@ impl Group {
     /// The vnet header and the super-packet's headers.
     pub(super) fn head(&self, packets: &[&[u8]]) -> Head {
         let (at, headers) = (self.shape.transport, self.shape.headers);
-        let (number, offset) = match self.shape.kind {
-            Super::Tcp4 | Super::Tcp6 => (TCP, TCP_CHECKSUM),
-            Super::Udp => (UDP, UDP_CHECKSUM),
-        };
+        let offset = self.shape.kind.checksum_at();
         let mut bytes = [0; HEAD_MAX];
         let vnet = VnetHeader {
             gso: Some((self.shape.kind, self.size as u16)),
@@ -182,7 +179,7 @@ impl Group {
         let whole = (self.bytes - at) as u16;
         let pseudo = Sum::default()
             .bytes(addresses(copy))
-            .word(u16::from(number))
+            .word(u16::from(self.shape.kind.number()))
             .word(whole);
         let (ip, above) = copy.split_at_mut(at);
         if ip[0] >> 4 == 4 {

@@ -1,3 +1,6 @@
+//! Super-packets taken apart are compared with packets built one by one; arbitrary bytes are refused or survived.
+//! The kernel takes no part here.
+
 #![allow(clippy::unwrap_used)]
 use proptest::prelude::*;
 
