@@ -8,7 +8,7 @@ use std::time::Duration;
 use wayfare_cli::{Failure, Kind, Setting, Settings};
 use wayfare_identity::{Address, LocalSigner, keccak256};
 use wayfare_node::{
-    Amount, Network, NodeError, Offer, Price, ProviderBuilder, SettlePolicy, open_ledger,
+    Amount, Limits, Network, NodeError, Offer, Price, ProviderBuilder, SettlePolicy, open_ledger,
 };
 
 /// Every key that `wayfare-provider` knows. Prices are in smallest units of a token with 18 decimals.
@@ -129,6 +129,16 @@ pub(crate) const TABLE: &[Setting] = &[
         help: "most sessions at a time",
     },
     Setting {
+        key: "session_mbps",
+        preset: None,
+        help: "most for one consumer, megabits a second each way; no limit by default",
+    },
+    Setting {
+        key: "total_mbps",
+        preset: None,
+        help: "most for all consumers together; a little less than your line carries shares it fairly",
+    },
+    Setting {
         key: "beneficiary",
         preset: None,
         help: "where settled tokens go; the identity by default",
@@ -182,6 +192,10 @@ pub(crate) fn builder(settings: &Settings) -> Result<ProviderBuilder, Failure> {
         uplink: settings.parse("uplink")?,
         allow: settings.list("allow")?,
         max_sessions: settings.need("max_sessions")?,
+        limits: Limits {
+            session: megabits(settings, "session_mbps")?,
+            total: megabits(settings, "total_mbps")?,
+        },
         settle,
         state,
     })
@@ -197,6 +211,21 @@ pub(crate) fn network(settings: &Settings) -> Result<Network, Failure> {
         hermes_url: settings.need("hermes_url")?,
         index_url: settings.need("index_url")?,
     })
+}
+
+/// A rate in bits a second, from a setting in megabits.
+fn megabits(settings: &Settings, key: &'static str) -> Result<Option<u64>, Failure> {
+    let Some(rate) = settings.parse::<u64>(key)? else {
+        return Ok(None);
+    };
+    if rate == 0 {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("{key} is 0: nobody would get anything"),
+        )
+        .next("set it to 1 or more, or leave it out for no limit"));
+    }
+    Ok(Some(rate.saturating_mul(1_000_000)))
 }
 
 fn offer(settings: &Settings) -> Result<Offer, Failure> {

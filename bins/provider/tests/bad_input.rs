@@ -57,6 +57,8 @@ fn an_offer_that_cannot_work_is_told() {
         ("pool_v6", "10.0.0.0/8"),
         ("allow", "10.0.0.0/8,here"),
         ("max_sessions", "many"),
+        ("session_mbps", "fast"),
+        ("total_mbps", "-1"),
         ("settle_threshold", "1.5"),
         ("settle_automatically", "maybe"),
         ("settle_hours", "x"),

@@ -24,7 +24,7 @@ pub use control::LocalControl;
 pub use daemon::{DaemonError, LocalDaemon};
 pub use error::NodeError;
 pub use network::{Network, Preset};
-pub use provider::{Offer, Provider, ProviderBuilder, ProviderRemote, ProviderStatus};
+pub use provider::{Limits, Offer, Provider, ProviderBuilder, ProviderRemote, ProviderStatus};
 pub use shown::{EarningShown, ProposalShown, SessionShown, SettledShown, StatusShown};
 
 pub use wayfare_discovery::{Proposal, Query};

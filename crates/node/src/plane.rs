@@ -8,6 +8,8 @@ use wayfare_session::{ConsumerSession, Exit, Opened};
 use wayfare_transport::{Frame, Framing, Plane};
 use wayfare_tunnel::{Received, Sealed, TAG, TRANSPORT_HEADER};
 
+use crate::provider::Shares;
+
 /// The room that a transport message has around its packet.
 pub(crate) fn framing(mtu: usize) -> Framing {
     Framing {
@@ -21,8 +23,11 @@ pub(crate) fn framing(mtu: usize) -> Framing {
 /// A consumer's session.
 pub(crate) struct ConsumerPlane<'a>(pub(crate) &'a mut ConsumerSession);
 
-/// A provider's exit.
-pub(crate) struct ExitPlane<'a>(pub(crate) &'a mut Exit);
+/// A provider's exit, with each consumer's share of the line where shares are limited.
+pub(crate) struct ExitPlane<'a> {
+    pub(crate) exit: &'a mut Exit,
+    pub(crate) shares: Option<&'a mut Shares>,
+}
 
 impl Plane for ConsumerPlane<'_> {
     fn seal(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
@@ -41,7 +46,13 @@ impl Plane for ConsumerPlane<'_> {
 
 impl Plane for ExitPlane<'_> {
     fn seal(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
-        destination(self.0.seal_in_place(frame.bytes, frame.packet, now)?)
+        if let Some(shares) = &mut self.shares {
+            let packet = frame.bytes.get(TRANSPORT_HEADER..)?.get(..frame.packet)?;
+            if !shares.pass_down(self.exit, packet, now) {
+                return None;
+            }
+        }
+        self.seal_released(frame, now)
     }
 
     fn open<'a>(
@@ -50,10 +61,28 @@ impl Plane for ExitPlane<'_> {
         datagram: &'a mut [u8],
         now: Instant,
     ) -> Option<&'a [u8]> {
-        match self.0.open(from, datagram, now) {
-            Opened::Packet(packet) => Some(packet),
-            Opened::Nothing | Opened::GateClosed => None,
+        let packet = match self.exit.open(from, datagram, now) {
+            Opened::Packet(packet) => packet,
+            Opened::Nothing | Opened::GateClosed => return None,
+        };
+        match &mut self.shares {
+            Some(shares) => shares.pass_up(self.exit, packet, now).then_some(packet),
+            None => Some(packet),
         }
+    }
+
+    fn release_outbound(&mut self, into: &mut [u8], now: Instant) -> Option<usize> {
+        self.shares.as_mut()?.release_down(into, now)
+    }
+
+    /// The credit gate is asked when a packet leaves, not when it began to wait.
+    fn seal_released(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
+        let sealed = self.exit.seal_in_place(frame.bytes, frame.packet, now)?;
+        destination(sealed)
+    }
+
+    fn release_inbound(&mut self, into: &mut [u8], now: Instant) -> Option<usize> {
+        self.shares.as_mut()?.release_up(into, now)
     }
 }
 

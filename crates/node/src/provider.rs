@@ -5,6 +5,7 @@ mod driver;
 mod hermes;
 mod peer;
 mod settlement;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,7 +28,8 @@ use wayfare_payment::{
 };
 use wayfare_session::{Exit, ExitConfig, SessionStatus};
 use wayfare_transport::{
-    Clock, Pump, QuicIdentity, SharedSocket, SocketOptions, Tun, TunDevice, quic_endpoint,
+    Clock, Pump, QuicIdentity, SharedSocket, SocketOptions, Tun, TunDevice, TunOptions,
+    quic_endpoint,
 };
 use wayfare_tunnel::{EndpointConfig, StaticSecret};
 
@@ -40,6 +42,7 @@ use crate::persistence::{Persistence, load};
 use crate::{Network, NodeError, chance, node_name, plane};
 
 pub(crate) use self::driver::sleep_until;
+pub(crate) use self::shares::Shares;
 
 /// Inner packets are at most this long: 1,500 less 40 (IPv6), 8 (UDP) and 32 (tunnel).
 const MTU: u16 = 1_420;
@@ -65,6 +68,15 @@ pub struct Offer {
     pub country: String,
     /// Where consumers reach this node from outside.
     pub contact: Vec<SocketAddr>,
+}
+
+/// How much of the line consumers get, in bits of inner packets a second and in each direction; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Each session.
+    pub session: Option<u64>,
+    /// All sessions together. Set below what the line carries, it is shared fairly and nobody waits in a router's queue.
+    pub total: Option<u64>,
 }
 
 /// What a provider needs.
@@ -93,6 +105,8 @@ pub struct ProviderBuilder {
     pub allow: Vec<IpNet>,
     /// Most sessions.
     pub max_sessions: usize,
+    /// Their shares of the line.
+    pub limits: Limits,
     /// When to cash.
     pub settle: SettlePolicy,
     /// Where the journal of changes to this computer lives.
@@ -189,6 +203,7 @@ impl ProviderBuilder {
         let framing = plane::framing(tun.mtu());
         let driver = Driver {
             exit,
+            shares: Shares::new(self.limits, Clock::now()),
             pump: Pump::new(socket, receiver, tun, framing),
             persistence: Persistence::new(Arc::clone(&self.ledger)),
             hermes: HermesLink::start(
@@ -369,7 +384,13 @@ impl ProviderBuilder {
                 "undid what an earlier run had left"
             );
         }
-        let tun = TunDevice::create(&self.device, usize::from(MTU))?;
+        let options = TunOptions {
+            // Super-packets from the internet are as long as their sender made them. A longer one than the device takes
+            // would be cut into single packets by the kernel; for us it is merely a second train.
+            segments: 64,
+            ..TunOptions::default()
+        };
+        let tun = TunDevice::create_with(&self.device, usize::from(MTU), options)?;
         let mut config =
             wayfare_host::ExitConfig::new(node_name(&self.device), &self.device, self.pool_v4);
         config.pool_v6 = self.pool_v6;

@@ -13,9 +13,9 @@ use wayfare_session::{
 };
 use wayfare_transport::{Clock, Pump};
 
-use super::ProviderStatus;
 use super::hermes::{HermesAnswer, HermesLink};
 use super::settlement::{SettleAnswer, Settlement};
+use super::{ProviderStatus, Shares};
 use crate::NodeError;
 use crate::persistence::Persistence;
 use crate::plane::ExitPlane;
@@ -61,6 +61,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) exit: Exit,
+    pub(crate) shares: Option<Shares>,
     pub(crate) pump: Pump,
     pub(crate) persistence: Persistence,
     pub(crate) hermes: HermesLink,
@@ -81,14 +82,15 @@ impl Driver {
         loop {
             self.carry_out(Clock::now()).await;
             let exit = self.exit.poll_timeout().map(|deadline| deadline.at);
-            let deadline = exit.into_iter().chain(self.settlement.poll_timeout()).min();
+            let shares = self.shares.as_ref().and_then(Shares::poll_timeout);
+            let settlement = self.settlement.poll_timeout();
+            let deadline = [exit, shares, settlement].into_iter().flatten().min();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 ready = self.pump.ready() => {
                     ready.inspect_err(|error| tracing::error!(%error, "the exit cannot go on"))?;
                     let now = Clock::now();
-                    self.pump.work(&mut ExitPlane(&mut self.exit), now);
-                    self.exit.handle_batch_end(now);
+                    self.work(now);
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.handle_command(command),
@@ -105,9 +107,20 @@ impl Driver {
                     let now = Clock::now();
                     self.exit.handle_timeout(now);
                     self.settlement.handle_timeout(now);
+                    self.work(now);
                 }
             }
         }
+    }
+
+    /// Packets: those that came, and those whose time has come.
+    fn work(&mut self, now: Instant) {
+        let mut plane = ExitPlane {
+            exit: &mut self.exit,
+            shares: self.shares.as_mut(),
+        };
+        self.pump.work(&mut plane, now);
+        self.exit.handle_batch_end(now);
     }
 
     fn handle_command(&mut self, command: Command) {
@@ -120,8 +133,12 @@ impl Driver {
             } => {
                 let opened = self.exit.admit(&request, &facts, now);
                 match &opened {
-                    Ok(_) => {
+                    Ok(reply) => {
                         self.sessions_seen += 1;
+                        let slot = self.exit.slot_of(reply.network.consumer_v4.into());
+                        if let (Some(shares), Some(slot)) = (&mut self.shares, slot) {
+                            shares.open(slot);
+                        }
                         tracing::info!(agreement = %request.agreement.id.0, "session opened");
                     }
                     Err(refusal) => {
