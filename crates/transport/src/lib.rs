@@ -14,8 +14,9 @@ pub mod tun;
 pub use clock::Clock;
 pub use pump::{Plane, Pump, PumpError, PumpStats};
 pub use quic::{
-    BiStream, DialError, QuicEndpoint, QuicError, QuicIdentity, peer_node_key, quic_endpoint,
-    remote_address,
+    BiStream, DialError, FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, QuicEndpoint, QuicError,
+    QuicIdentity, discovered, path_payload, peer_node_key, quic_endpoint, remote_address,
+    watch_path,
 };
 pub use socket::{
     Batch, BindError, Outgoing, SharedSocket, SocketOptions, SocketStats, TunnelReceiver, canonical,

@@ -6,6 +6,7 @@
 
 mod error;
 mod identity;
+mod path;
 mod stream;
 mod verify;
 
@@ -19,6 +20,7 @@ use rustls::{client::Resumption, version::TLS13};
 
 pub use error::{DialError, QuicError};
 pub use identity::QuicIdentity;
+pub use path::{FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, discovered, path_payload, watch_path};
 pub use stream::BiStream;
 
 use crate::socket::{SharedSocket, canonical};
@@ -225,7 +227,8 @@ fn transport_config() -> TransportConfig {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
-        .datagram_send_buffer_size(DATAGRAM_BUFFER);
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
+        .mtu_discovery_config(Some(path::discovery()));
     config
 }
 
