@@ -338,6 +338,10 @@ fn tell(happened: &SessionEvent, tunnel: &SystemTunnel, begun: Instant, output: 
             json!({"event": "lost", "reason": reason.to_string()}),
             format!("lost: {reason}"),
         ),
+        SessionEvent::Mtu(bytes) => (
+            json!({"event": "mtu", "bytes": bytes}),
+            format!("packets of up to {bytes} bytes fit the way to the provider"),
+        ),
         SessionEvent::InvoiceRefused(why) => (
             json!({"event": "invoice_refused", "why": why}),
             format!("an invoice was not paid: {why}"),

@@ -22,6 +22,7 @@ use wayfare_transport::Clock;
 
 use self::driver::Command;
 use self::payer::PayerLink;
+use crate::path::MtuWatch;
 use crate::persistence::{Persistence, load};
 use crate::{Network, NodeError};
 
@@ -71,6 +72,7 @@ pub struct Session {
     agreement: Agreement,
     network: TunnelNetwork,
     provider: SocketAddr,
+    mtu: MtuWatch,
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<SessionEvent>,
     task: JoinHandle<SessionEnd>,
@@ -83,6 +85,10 @@ pub enum SessionEvent {
     Session(ConsumerEvent),
     /// An invoice was not paid.
     InvoiceRefused(String),
+    /// The longest packet, in bytes, that now gets through to the provider; told first when the session begins. Longer ones
+    /// vanish on the way, so a device of your own should be this small. [`SystemTunnel`] sees to that by itself. Below 1,280 a
+    /// device does not carry IPv6 (RFC 8200 section 5).
+    Mtu(usize),
 }
 
 /// A session in numbers.
@@ -306,6 +312,12 @@ impl Session {
     #[must_use]
     pub fn provider(&self) -> SocketAddr {
         self.provider
+    }
+
+    /// The longest packet that gets through to the provider, and its changes; also told as [`SessionEvent::Mtu`].
+    #[must_use]
+    pub fn mtu(&self) -> MtuWatch {
+        self.mtu.clone()
     }
 
     /// The next event; `None` when the session is over and all were read.

@@ -8,6 +8,7 @@ mod control;
 mod daemon;
 mod error;
 mod network;
+mod path;
 mod persistence;
 mod plane;
 mod provider;
@@ -24,6 +25,7 @@ pub use control::LocalControl;
 pub use daemon::{DaemonError, LocalDaemon};
 pub use error::NodeError;
 pub use network::{Network, Preset};
+pub use path::MtuWatch;
 pub use provider::{Limits, Offer, Provider, ProviderBuilder, ProviderRemote, ProviderStatus};
 pub use shown::{EarningShown, ProposalShown, SessionShown, SettledShown, StatusShown};
 

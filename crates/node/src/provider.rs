@@ -3,6 +3,7 @@
 mod announce;
 mod driver;
 mod hermes;
+mod paths;
 mod peer;
 mod settlement;
 mod shares;
@@ -221,11 +222,13 @@ impl ProviderBuilder {
         let driver = tokio::spawn(driver.run(stop.clone()));
         let closed = CancellationToken::new();
         let rules = tokio::spawn(keep_rules(rules, closed.clone()));
+        let (paths, path_changes) = mpsc::channel(paths::AT_ONCE);
         let desk = Arc::new(PeerDesk {
             commands: commands.clone(),
             chain: Arc::clone(&chain),
             hermes_client,
             hermes: self.network.hermes,
+            paths,
         });
         let announcer = Announcer {
             client: index,
@@ -244,6 +247,7 @@ impl ProviderBuilder {
         );
         let tasks = vec![
             tokio::spawn(peer::listen(endpoint, desk, stop.clone())),
+            tokio::spawn(paths::keep(self.device.clone(), path_changes)),
             tokio::spawn(announcer.run(withdraw.clone())),
             tokio::spawn(watch),
         ];

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use wayfare_api::ApiError;
 use wayfare_api::peer::{PeerClient, ProviderLine};
 use wayfare_discovery::Proposal;
@@ -14,14 +14,15 @@ use wayfare_session::{
     ConsumerSession, ConsumerSetup, Hello, OpenReply, OpenRequest, ProviderFrame, SessionToken,
 };
 use wayfare_transport::{
-    BiStream, Clock, Pump, QuicIdentity, SharedSocket, SocketOptions, Tun, TunnelReceiver,
-    quic_endpoint,
+    BiStream, Clock, PathPace, Pump, QuicIdentity, SharedSocket, SocketOptions, Tun,
+    TunnelReceiver, discovered, quic_endpoint, watch_path,
 };
 use wayfare_tunnel::{EndpointConfig, StaticSecret};
 
 use super::driver::Driver;
 use super::payer::DepositReader;
 use super::{Node, Session, agreement_id};
+use crate::path::{FIRST_SEARCH, MtuWatch};
 use crate::{NodeError, chance, plane};
 
 /// Frames between the stream and the session.
@@ -208,6 +209,12 @@ impl Node {
             NodeError::Setting(format!("the provider's tunnel key is unusable: {error}"))
         })?;
         let line = client.converse(token).await.map_err(provider_error)?;
+        // Devices begin with what is known by then; what they advertise to others before stays with those flows.
+        let (tell, payload) = watch::channel(discovered(&connection, FIRST_SEARCH).await);
+        let mtu = MtuWatch::new(payload, network.mtu);
+        let path = connection.clone();
+        let watcher =
+            tokio::spawn(async move { watch_path(&path, tell, PathPace::default()).await });
         let (to_provider, outbox) = mpsc::channel(FRAMES);
         let (inbox, from_provider) = mpsc::channel(FRAMES);
         let (commands, command_queue) = mpsc::channel(16);
@@ -225,6 +232,7 @@ impl Node {
                 payer: self.payer.clone(),
             },
             payments,
+            mtu: mtu.clone(),
             to_provider,
             from_provider,
             commands: command_queue,
@@ -236,6 +244,7 @@ impl Node {
         let task = tokio::spawn(async move {
             let end = driver.run().await;
             carrier.abort();
+            watcher.abort();
             endpoint.close().await;
             end
         });
@@ -243,6 +252,7 @@ impl Node {
             agreement,
             network,
             provider: at,
+            mtu,
             commands,
             events,
             task,

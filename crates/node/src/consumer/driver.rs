@@ -11,6 +11,7 @@ use wayfare_transport::{Clock, Pump};
 
 use super::payer::{DepositReader, PayerAnswer, PayerLink};
 use super::{SessionEnd, SessionEvent, SessionReport};
+use crate::path::MtuWatch;
 use crate::plane::ConsumerPlane;
 use crate::provider::sleep_until;
 
@@ -31,6 +32,7 @@ pub(crate) struct Driver {
     pub(crate) payer: PayerLink,
     pub(crate) deposit: DepositReader,
     pub(crate) payments: mpsc::Receiver<PayerAnswer>,
+    pub(crate) mtu: MtuWatch,
     pub(crate) to_provider: mpsc::Sender<ConsumerFrame>,
     pub(crate) from_provider: mpsc::Receiver<ProviderFrame>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -44,6 +46,8 @@ impl Driver {
     /// Runs until the session is over, and says why it ended and how it stood then.
     pub(crate) async fn run(mut self) -> SessionEnd {
         let mut stream_open = true;
+        let mut path_watched = true;
+        self.tell(SessionEvent::Mtu(self.mtu.mtu().into()));
         loop {
             if let Some(reason) = self.carry_out().await {
                 self.payer
@@ -83,6 +87,10 @@ impl Driver {
                         self.tell(SessionEvent::InvoiceRefused(why.to_string()));
                     }
                     None => self.session.abort(),
+                },
+                mtu = self.mtu.changed(), if path_watched => match mtu {
+                    Some(mtu) => self.tell(SessionEvent::Mtu(mtu.into())),
+                    None => path_watched = false,
                 },
                 command = self.commands.recv() => self.handle_command(command).await,
                 () = sleep_until(deadline) => self.session.handle_timeout(Clock::now()),

@@ -7,19 +7,26 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use tokio::task::JoinHandle;
 use wayfare_host::{
-    ConsumerRoutes, Gate, GateConfig, Held, Journal, RoutesConfig, configure_interface,
+    ConsumerRoutes, Gate, GateConfig, Held, Journal, RoutesConfig, TunnelLimiter,
+    configure_interface,
 };
 use wayfare_transport::TunDevice;
 
 use super::{Node, Session};
+use crate::path::MtuWatch;
 use crate::{ConnectOptions, NodeError, node_name};
+
+/// The least that a device with IPv6 carries (RFC 8200 section 5); below, routes carry what is left.
+const LEAST_WITH_V6: u16 = 1_280;
 
 /// A session that carries everything this computer sends.
 #[derive(Debug)]
 pub struct SystemTunnel {
     /// The session.
     pub session: Session,
+    fitting: Fitting,
     routes: ConsumerRoutes,
     gate: Option<Gate>,
 }
@@ -62,7 +69,9 @@ impl SystemTunnel {
         let network = *session.network();
         let mut addresses = vec![IpNet::from(IpAddr::from(network.consumer_v4))];
         addresses.extend(network.consumer_v6.map(|v6| IpNet::from(IpAddr::from(v6))));
-        configure_interface(device, &addresses, network.mtu).await?;
+        let mtu = session.mtu();
+        let least = network.consumer_v6.map_or(0, |_| LEAST_WITH_V6);
+        configure_interface(device, &addresses, mtu.mtu().max(least)).await?;
         // The gate first: from then on nothing goes around the tunnel, whatever the routes say meanwhile. Both undo themselves
         // when what follows fails.
         let gate = if gate {
@@ -78,8 +87,13 @@ impl SystemTunnel {
         };
         let routes = RoutesConfig::new(node_name(device), device, addresses);
         let routes = ConsumerRoutes::apply(routes, journal).await?;
+        let limiter = routes.limiter();
+        if mtu.mtu() < least {
+            limiter.set(mtu.mtu()).await?;
+        }
         Ok(Self {
             session,
+            fitting: Fitting(tokio::spawn(fit(mtu, limiter))),
             routes,
             gate,
         })
@@ -90,11 +104,31 @@ impl SystemTunnel {
     /// # Errors
     /// Something could not be undone; the next start tries again.
     pub async fn down(self) -> Result<Session, NodeError> {
+        drop(self.fitting);
         let undone = self.routes.undo().await;
         if let Some(gate) = self.gate {
             gate.undo().await?;
         }
         undone?;
         Ok(self.session)
+    }
+}
+
+/// Keeps this computer's packets as small as the path asks for, until it is dropped.
+#[derive(Debug)]
+struct Fitting(JoinHandle<()>);
+
+impl Drop for Fitting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn fit(mut mtu: MtuWatch, limiter: TunnelLimiter) {
+    while let Some(mtu) = mtu.changed().await {
+        match limiter.set(mtu).await {
+            Ok(()) => tracing::info!(mtu, "the tunnel's packets fit the path"),
+            Err(error) => tracing::warn!(%error, mtu, "packets too large for the path may be lost"),
+        }
     }
 }

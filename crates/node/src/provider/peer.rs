@@ -15,10 +15,12 @@ use wayfare_identity::Address;
 use wayfare_payment::Chain;
 use wayfare_session::{
     self as session, AdmissionFacts, OpenReply, OpenRequest, ProviderFrame, RefusalCode,
+    TunnelNetwork,
 };
 use wayfare_transport::{BiStream, QuicEndpoint, remote_address};
 
 use super::driver::Command;
+use super::paths::{self, PathChange};
 use crate::chance;
 
 /// Connections served at a time; each holds at most its streams' buffers, 64 KiB apiece.
@@ -33,14 +35,36 @@ pub(crate) struct PeerDesk {
     pub(crate) chain: Arc<VaultClient>,
     pub(crate) hermes_client: HermesClient,
     pub(crate) hermes: Address,
+    /// What paths carry.
+    pub(crate) paths: mpsc::Sender<PathChange>,
 }
 
-impl PeerService for PeerDesk {
+/// Answers one connection, whose path the sessions opened on it share.
+#[derive(Debug)]
+struct ConnectionDesk {
+    desk: Arc<PeerDesk>,
+    opened: mpsc::Sender<TunnelNetwork>,
+}
+
+impl PeerService for ConnectionDesk {
     async fn open(
         &self,
         _from: Option<SocketAddr>,
         request: OpenRequest,
     ) -> Result<OpenReply, Refusal> {
+        let reply = self.desk.open(request).await?;
+        // A connection that is lost needs no room.
+        let _ = self.opened.send(reply.network).await;
+        Ok(reply)
+    }
+
+    async fn converse(&self, line: ConsumerLine) -> Result<(), Refusal> {
+        self.desk.converse(line).await
+    }
+}
+
+impl PeerDesk {
+    async fn open(&self, request: OpenRequest) -> Result<OpenReply, Refusal> {
         // Signatures first: a stranger's request asks neither the chain nor the Hermes.
         request.verify()?;
         let facts = self.facts(request.agreement.consumer).await?;
@@ -178,6 +202,15 @@ async fn serve_connection(
     let from = remote_address(connection);
     let room = Arc::new(Semaphore::new(MAX_STREAMS));
     let streams = TaskTracker::new();
+    let (opened, networks) = mpsc::channel(MAX_STREAMS);
+    let (path, changes, stopped) = (connection.clone(), desk.paths.clone(), stop.clone());
+    streams.spawn(async move {
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = paths::follow(&path, networks, changes) => {}
+        }
+    });
+    let desk = Arc::new(ConnectionDesk { desk, opened });
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             break;
