@@ -328,7 +328,7 @@ impl Exit {
             )
         };
         let slot = *self.by_token.get(&token).ok_or_else(unknown)?;
-        let session = self.roster.get_mut(slot).ok_or_else(unknown)?;
+        let session = self.roster.session_mut(slot).ok_or_else(unknown)?;
         session.heard_at = now;
         match frame {
             ConsumerFrame::Attach(_) => {
@@ -393,7 +393,7 @@ impl Exit {
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
         for slot in self.roster.slots() {
-            let Some(token) = self.roster.get(slot).map(|session| session.token) else {
+            let Some(token) = self.roster.session(slot).map(|session| session.token) else {
                 continue;
             };
             let seconds = u32::try_from(CLOSING.as_secs()).unwrap_or(u32::MAX);
@@ -434,7 +434,7 @@ impl Exit {
 
     /// A sign of life.
     fn heard(&mut self, slot: u32, now: Instant) {
-        if let Some(session) = self.roster.get_mut(slot) {
+        if let Some(session) = self.roster.session_mut(slot) {
             session.heard_at = now;
         }
     }
@@ -452,7 +452,7 @@ impl Exit {
         while let Some(event) = self.endpoint.poll_event() {
             if let Event::Established { peer } = event
                 && let Some(slot) = self.roster.slot_of(peer)
-                && let Some(session) = self.roster.get_mut(slot)
+                && let Some(session) = self.roster.session_mut(slot)
             {
                 session.meter.start(now);
                 session.heard_at = now;
@@ -536,7 +536,7 @@ impl Exit {
         let Some(slot) = self.by_agreement.get(&agreement).copied() else {
             return;
         };
-        if let Some(session) = self.roster.get_mut(slot) {
+        if let Some(session) = self.roster.session_mut(slot) {
             session.paid = total;
             let token = session.token;
             self.push(ExitOutput::Frame {
@@ -545,7 +545,7 @@ impl Exit {
             });
         }
         let is_open = |session: &ProviderSession| session.closing.is_none();
-        if self.roster.get(slot).is_some_and(is_open) {
+        if self.roster.session(slot).is_some_and(is_open) {
             self.update_gate(slot, now);
         } else {
             self.ask_for_the_rest(slot, now);
@@ -554,7 +554,7 @@ impl Exit {
 
     fn token_of(&self, agreement: AgreementId) -> Option<SessionToken> {
         let slot = *self.by_agreement.get(&agreement)?;
-        self.roster.get(slot).map(|session| session.token)
+        self.roster.session(slot).map(|session| session.token)
     }
 
     fn push(&mut self, output: ExitOutput) {

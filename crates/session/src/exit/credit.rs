@@ -72,7 +72,7 @@ impl Exit {
 
     /// Counts a packet that passes.
     pub(super) fn count(&mut self, slot: u32, bytes: usize, direction: Direction) {
-        let Some(session) = self.roster.get_mut(slot) else {
+        let Some(session) = self.roster.session_mut(slot) else {
             return;
         };
         match direction {
@@ -86,7 +86,7 @@ impl Exit {
 
     /// The payments are told of this session with the end of the batch.
     fn soil(&mut self, slot: u32) {
-        if let Some(session) = self.roster.get_mut(slot)
+        if let Some(session) = self.roster.session_mut(slot)
             && !session.dirty
         {
             session.dirty = true;
@@ -102,7 +102,7 @@ impl Exit {
     }
 
     pub(super) fn update_payments(&mut self, slot: u32, now: Instant) {
-        let Some(session) = self.roster.get_mut(slot) else {
+        let Some(session) = self.roster.session_mut(slot) else {
             return;
         };
         session.dirty = false;
@@ -115,7 +115,7 @@ impl Exit {
 
     /// What a closing session still owes is asked for as soon as there is room for it, however little it is.
     pub(super) fn ask_for_the_rest(&mut self, slot: u32, now: Instant) {
-        let Some(session) = self.roster.get(slot) else {
+        let Some(session) = self.roster.session(slot) else {
             return;
         };
         if session.closing.is_some() {
@@ -126,7 +126,7 @@ impl Exit {
     }
 
     pub(super) fn update_gate(&mut self, slot: u32, now: Instant) {
-        let Some(session) = self.roster.get_mut(slot) else {
+        let Some(session) = self.roster.session_mut(slot) else {
             return;
         };
         let usage = session.meter.usage(now);

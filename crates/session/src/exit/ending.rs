@@ -11,7 +11,7 @@ use crate::{GateState, ProviderFrame, Refusal, RefusalCode};
 
 impl Exit {
     pub(super) fn start_closing(&mut self, slot: u32, code: Option<RefusalCode>, now: Instant) {
-        let Some(session) = self.roster.get_mut(slot) else {
+        let Some(session) = self.roster.session_mut(slot) else {
             return;
         };
         if session.closing.is_some() {
@@ -33,7 +33,10 @@ impl Exit {
         let Some(slot) = self.by_agreement.get(&agreement).copied() else {
             return;
         };
-        let closing = self.roster.get(slot).and_then(|session| session.closing);
+        let closing = self
+            .roster
+            .session(slot)
+            .and_then(|session| session.closing);
         let code = closing
             .and_then(|closing| closing.code)
             .unwrap_or(RefusalCode::Draining);
@@ -46,7 +49,7 @@ impl Exit {
     }
 
     pub(super) fn give_up(&mut self, slot: u32, now: Instant) {
-        let Some(session) = self.roster.get(slot) else {
+        let Some(session) = self.roster.session(slot) else {
             return;
         };
         let reason = if let Some(closing) = session.closing {

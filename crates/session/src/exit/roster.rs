@@ -66,12 +66,12 @@ impl Roster {
         self.seats.get_mut(slot as usize)?.as_deref_mut()
     }
 
-    pub(super) fn get(&self, slot: u32) -> Option<&ProviderSession> {
+    pub(super) fn session(&self, slot: u32) -> Option<&ProviderSession> {
         let seat = self.seats.get(slot as usize)?.as_deref()?;
         Some(&seat.session)
     }
 
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut ProviderSession> {
+    pub(super) fn session_mut(&mut self, slot: u32) -> Option<&mut ProviderSession> {
         self.seat(slot).map(|seat| &mut seat.session)
     }
 
@@ -113,7 +113,7 @@ impl Roster {
     /// When the next is due, and which.
     pub(super) fn first_look(&self) -> Option<(Instant, &ProviderSession)> {
         let (at, slot) = self.agenda.first()?;
-        Some((*at, self.get(*slot)?))
+        Some((*at, self.session(*slot)?))
     }
 }
 

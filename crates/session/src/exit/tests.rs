@@ -285,5 +285,5 @@ fn a_hermes_near_its_limit_makes_the_collector_the_judge_of_every_packet() {
     // Held packets are counted and say nothing more.
     assert!(!exit.may_pass(0, now));
     assert!(exit.poll_output().is_none());
-    assert_eq!(exit.roster.get(0).unwrap().held, 2);
+    assert_eq!(exit.roster.session(0).unwrap().held, 2);
 }

@@ -55,7 +55,7 @@ impl Exit {
         for slot in self.roster.slots() {
             self.update_payments(slot, now);
             self.update_gate(slot, now);
-            let Some(session) = self.roster.get(slot) else {
+            let Some(session) = self.roster.session(slot) else {
                 continue;
             };
             let (token, usage) = (session.token, session.meter.usage(now));
@@ -69,7 +69,7 @@ impl Exit {
     /// Time costs something too, with or without packets: it is asked for before it has used up the credit. And what stays silent or
     /// unpaid for too long is given up.
     fn look_at(&mut self, slot: u32, now: Instant) {
-        let Some(session) = self.roster.get(slot) else {
+        let Some(session) = self.roster.session(slot) else {
             return;
         };
         if session.tell_at.is_some_and(|at| now >= at) {
@@ -78,7 +78,7 @@ impl Exit {
         }
         if self
             .roster
-            .get(slot)
+            .session(slot)
             .is_some_and(|s| now >= s.gives_up_at())
         {
             self.give_up(slot, now);
