@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::cpu;
 use super::crowd::{COUNTS, Crowd, MOST};
 use super::junk::Place;
 use super::plan::Measure;
@@ -29,7 +30,10 @@ impl Course<'_> {
     /// # Errors
     /// When a signal comes, or the bench itself cannot work.
     pub(super) fn round(&self) -> anyhow::Result<Round> {
-        let mut round = Round::default();
+        let mut round = Round {
+            others: cpu::others()?,
+            ..Round::default()
+        };
         self.turns(&mut round)?;
         let Some(ours) = self.bench.files.get(&Program::Wayfare) else {
             return Ok(round);

@@ -2,16 +2,22 @@
 //! from `/proc/PID/stat`. It refuses to tell who did what in a kernel thread: that is why the
 //! machine's whole time is the figure that is judged.
 
-use std::fs;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use anyhow::Context as _;
+
+use crate::lab::pause;
+
+/// A hundred of the kernel's ticks on each processor.
+const LISTEN: Duration = Duration::from_secs(1);
 
 /// Both files count in these, whatever the kernel's own tick is: it is part of their format.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Processor time used so far, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Used {
+pub(in crate::bench) struct Used {
     /// All processors together: user, nice, system, interrupts and soft interrupts.
     machine: u64,
     /// The processes asked for, with all their threads.
@@ -20,11 +26,11 @@ pub(super) struct Used {
 
 /// Processor time between two looks, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spent {
+pub(in crate::bench) struct Spent {
     /// Of the whole machine.
-    pub(super) machine: f64,
+    pub(in crate::bench) machine: f64,
     /// Of the processes alone, what the kernel did for them in their system calls included.
-    pub(super) processes: f64,
+    pub(in crate::bench) processes: f64,
 }
 
 impl Used {
@@ -32,7 +38,7 @@ impl Used {
     ///
     /// # Errors
     /// When the kernel does not tell, or a process is no more.
-    pub(super) fn now(processes: &[u32]) -> anyhow::Result<Self> {
+    pub(in crate::bench) fn now(processes: &[u32]) -> anyhow::Result<Self> {
         let read = |path: &str| {
             fs::read_to_string(path).with_context(|| format!("cannot read {path}, is it gone?"))
         };
@@ -50,13 +56,25 @@ impl Used {
     }
 
     /// What was used since `earlier`.
-    pub(super) fn since(self, earlier: Self) -> Spent {
+    pub(in crate::bench) fn since(self, earlier: Self) -> Spent {
         let nanoseconds = |ticks: u64| ticks as f64 / TICKS_PER_SECOND * 1e9;
         Spent {
             machine: nanoseconds(self.machine.saturating_sub(earlier.machine)),
             processes: nanoseconds(self.processes.saturating_sub(earlier.processes)),
         }
     }
+}
+
+/// What the machine does while the bench does nothing, as a part of all its processors.
+///
+/// # Errors
+/// When the kernel does not tell, or a signal comes.
+pub(in crate::bench) fn others() -> anyhow::Result<f64> {
+    let (begun, before) = (Instant::now(), Used::now(&[])?);
+    pause(LISTEN)?;
+    let spent = Used::now(&[])?.since(before).machine;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Ok(spent / 1e9 / begun.elapsed().as_secs_f64() / cores as f64)
 }
 
 /// `cpu  user nice system idle iowait irq softirq …`

@@ -1,5 +1,7 @@
-//! Junk: datagrams that no honest peer sends, at a steady rate, from one socket. It refuses to be
-//! sent anywhere but to an address of a laboratory.
+//! Junk: datagrams that no honest peer sends, at a steady rate. They leave in trains that the kernel
+//! cuts up only where they leave the switch (see `junk`), so that sending them costs this machine
+//! next to nothing, as it costs an attacked one. It refuses to be sent anywhere but to an address
+//! of a laboratory.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::link::inside;
 use crate::lab::Namespace;
@@ -15,11 +18,31 @@ use crate::lab::Namespace;
 /// Datagrams a second.
 pub(super) const RATE: f64 = 200_000.0;
 
-/// Between two bursts; 50 datagrams each at [`RATE`].
-const BURST: Duration = Duration::from_micros(250);
+/// Datagrams of one kind that leave together; 44 of the longest fill the largest train.
+const TRAIN: usize = 40;
 
-/// One in this many is as large as a datagram can be and comes in fragments: 100 a second, 6 MB/s.
-const HUGE_EVERY: u64 = 2_000;
+/// Between two looks at the clock; five trains at [`RATE`].
+const BURST: Duration = Duration::from_millis(1);
+
+/// One train in this many is a single datagram as large as can be, which comes in fragments:
+/// 100 a second, 6 MB/s.
+const HUGE_EVERY: u64 = 50;
+
+/// Kinds of junk: what it begins with, and its length.
+const KINDS: [(&[u8], usize); 5] = [
+    // Random from the first byte on.
+    (&[], 300),
+    // The form of a sealed packet, of no session.
+    (&[4, 0, 0, 0], 128),
+    // The form of a handshake, its MAC wrong.
+    (&[1, 0, 0, 0], 148),
+    // Cut short.
+    (&[4, 0, 0, 0], 20),
+    // Longer than any sealed packet here.
+    (&[4, 0, 0, 0], 1_472),
+];
+
+const HUGE: (&[u8], usize) = (&[4, 0, 0, 0], 65_000);
 
 /// A running flood. Dropping it ends its thread.
 #[derive(Debug)]
@@ -32,17 +55,25 @@ impl Flood {
     /// Begins to send from `from` to `to`.
     ///
     /// # Errors
-    /// When there is no way to `to`.
+    /// When there is no way to `to`, or the kernel cuts no trains.
     pub(super) fn begin(from: &Namespace, to: SocketAddrV4) -> anyhow::Result<Self> {
         check(to)?;
-        let socket = inside(from, || {
+        let open = |segment: Option<usize>| {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
             socket.connect(to).context("no way for the junk")?;
-            Ok(socket)
+            if let Some(segment) = segment {
+                setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(segment)?)
+                    .context("the kernel cuts no trains of datagrams")?;
+            }
+            anyhow::Ok(socket)
+        };
+        let sockets = inside(from, || {
+            let trains = KINDS.iter().map(|(_, length)| open(Some(*length)));
+            Ok((trains.collect::<anyhow::Result<Vec<_>>>()?, open(None)?))
         })?;
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
-        let thread = thread::spawn(move || pour(&socket, &ended));
+        let thread = thread::spawn(move || pour(&sockets.0, &sockets.1, &ended));
         Ok(Self {
             stop,
             thread: Some(thread),
@@ -74,15 +105,22 @@ fn check(to: SocketAddrV4) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn pour(socket: &UdpSocket, ended: &AtomicBool) -> f64 {
+fn pour(trains: &[UdpSocket], single: &UdpSocket, ended: &AtomicBool) -> f64 {
     let mut junk = Junk::new(1);
-    let (begun, mut sent) = (Instant::now(), 0_u64);
+    let (begun, mut sent, mut number) = (Instant::now(), 0_u64, 0_u64);
     while !ended.load(Ordering::Relaxed) {
         let due = (begun.elapsed().as_secs_f64() * RATE) as u64;
-        while sent < due {
-            // A refusal is a reply, which is counted where it arrives; a full queue is a loss.
-            let _ = socket.send(junk.next(sent));
-            sent += 1;
+        while sent < due && !ended.load(Ordering::Relaxed) {
+            // A refusal is a reply, which is counted where it arrives.
+            let kind = number as usize % KINDS.len();
+            sent += match trains[kind].send(junk.train(KINDS[kind], TRAIN)) {
+                Ok(_) => TRAIN as u64,
+                Err(_) => 0,
+            };
+            if number.is_multiple_of(HUGE_EVERY) && single.send(junk.train(HUGE, 1)).is_ok() {
+                sent += 1;
+            }
+            number += 1;
         }
         thread::sleep(BURST);
     }
@@ -99,32 +137,21 @@ impl Junk {
     fn new(seed: u64) -> Self {
         Self {
             state: seed,
-            memory: vec![0; 65_000],
+            memory: vec![0; 65_536],
         }
     }
 
-    fn next(&mut self, number: u64) -> &[u8] {
-        let (kind, length) = match number % 5 {
-            _ if number.is_multiple_of(HUGE_EVERY) => (Some(4), self.memory.len()),
-            // Random from the first byte on.
-            0 => (None, 16 + self.random() as usize % 500),
-            // The form of a sealed packet, of no session.
-            1 => (Some(4), 128),
-            // The form of a handshake, its MAC wrong.
-            2 => (Some(1), 148),
-            // Cut short.
-            3 => (Some(1 + number % 4), 4 + self.random() as usize % 28),
-            // Longer than any sealed packet here.
-            _ => (Some(4), 1_472),
-        };
-        for at in (0..length.min(160)).step_by(8) {
+    fn train(&mut self, (beginning, length): (&[u8], usize), count: usize) -> &[u8] {
+        for number in 0..count {
+            let from = number * length;
             let random = self.random().to_le_bytes();
-            self.memory[at..at + 8].copy_from_slice(&random);
+            let datagram = &mut self.memory[from..from + length];
+            // Index and counter, or more; what is behind is left over from other datagrams.
+            datagram[..8].copy_from_slice(&random);
+            datagram[8..16].copy_from_slice(&random);
+            datagram[..beginning.len()].copy_from_slice(beginning);
         }
-        if let Some(kind) = kind {
-            self.memory[..4].copy_from_slice(&[kind as u8, 0, 0, 0]);
-        }
-        &self.memory[..length]
+        &self.memory[..count * length]
     }
 
     /// G. Marsaglia, Xorshift RNGs, 2003: triple (13, 7, 17).
@@ -141,25 +168,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_junk_of_every_kind() {
+    fn every_datagram_of_a_train_is_junk_of_its_own() {
         let mut junk = Junk::new(1);
-        let made: Vec<Vec<u8>> = (1..=HUGE_EVERY).map(|n| junk.next(n).to_vec()).collect();
-        let has = |kind: u8, length: usize| {
-            let alike = |one: &&Vec<u8>| one[..4] == [kind, 0, 0, 0] && one.len() == length;
-            made.iter().filter(alike).count()
-        };
-        assert!(has(4, 128) > 300 && has(1, 148) > 300 && has(4, 1_472) > 300);
-        assert_eq!(has(4, 65_000), 1);
-        assert!(made.iter().any(|one| one.len() < 16 && one[0] == 4));
-        assert!(made.iter().any(|one| one[0] > 4));
-        assert_ne!(made[0][8..16], made[5][8..16]);
+        for kind in KINDS {
+            let train = junk.train(kind, TRAIN).to_vec();
+            assert!(train.len() < 65_508, "one call takes it");
+            let datagrams: Vec<&[u8]> = train.chunks(kind.1).collect();
+            assert_eq!(datagrams.len(), TRAIN);
+            assert!(datagrams.iter().all(|one| one.starts_with(kind.0)));
+            assert_ne!(datagrams[0][4..16], datagrams[1][4..16]);
+        }
     }
 
     #[test]
     fn nobody_outside_a_laboratory_is_flooded() {
-        let to = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9);
-        let error = check(to).unwrap_err().to_string();
-        assert!(error.contains("laboratory"), "{error}");
+        let error = check(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9)).unwrap_err();
+        assert!(error.to_string().contains("laboratory"), "{error}");
         check(SocketAddrV4::new(Ipv4Addr::new(10, 90, 0, 2), 9)).unwrap();
     }
 }

@@ -1,5 +1,5 @@
 //! The run's figures held to their bars. It refuses to judge anything while the bare cable itself
-//! was restless: its figures are then told in notes, and their values are null.
+//! was restless, or the machine busy with something else: its figures are then told in notes, and their values are null.
 
 use super::crowd::{COUNTS, MOST, Streams};
 use super::figures::{ADDED, FIGURES, gbps, retransmits};
@@ -14,6 +14,9 @@ const MIB: f64 = 1_048_576.0;
 
 /// How much the cable may move between rounds, by [`Spread::unrest`].
 const CALM: f64 = 0.15;
+
+/// How busy the machine may be with something else: its whole time is counted as the tunnel's.
+const OTHERS: f64 = 0.10;
 
 /// Adds all checks of a run: first those with a bar, then what was measured of everybody.
 pub(super) fn judge(
@@ -36,10 +39,21 @@ pub(super) fn judge(
         &Bar::AtMost(CALM),
         &note,
     );
+    let others: Vec<f64> = rounds.0.iter().map(|round| round.others).collect();
+    let others = Spread::of(&others).map(|spread| spread.median);
+    let note = "what the machine did in the second before each round";
+    let bar = Bar::AtMost(OTHERS);
+    report.number(
+        "others_busy",
+        others.map(rounded),
+        "of all cores",
+        &bar,
+        note,
+    );
     let mut judge = Judge {
         report,
         rounds,
-        noise: unrest.is_none_or(|unrest| unrest > CALM),
+        noise: unrest.is_none_or(|unrest| unrest > CALM) || others.is_none_or(|busy| busy > OTHERS),
         absent,
     };
     judge.ratios(plan);
@@ -339,6 +353,19 @@ mod tests {
             );
             assert!(report.missed().any(|check| check.name == "raw_link_moved"));
         }
+    }
+
+    #[test]
+    fn a_machine_with_other_work_judges_nobody() {
+        let mut rounds = Rounds(vec![round(20.0); 3]);
+        for round in &mut rounds.0 {
+            round.others = 0.5;
+        }
+        let given = Given::of(&[("--only", "tcp1"), ("--peers", "gotatun")]);
+        let mut report = Report::begin("bench tunnel");
+        judge(&mut report, &rounds, &Plan::read(&given).unwrap(), &[]);
+        assert!(value(&report, "tcp1_vs_gotatun").0.is_null());
+        assert!(report.missed().any(|check| check.name == "others_busy"));
     }
 
     #[test]

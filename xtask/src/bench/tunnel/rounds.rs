@@ -12,6 +12,8 @@ use super::turn::Turn;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Round {
     pub(super) turns: Vec<(Program, Turn)>,
+    /// What the machine did before it, as a part of all its processors.
+    pub(super) others: f64,
     /// What sealing and opening a byte cost in this round, in nanoseconds.
     pub(super) seal_and_open: Option<f64>,
     /// Our provider's runs, by the number of its consumers.
