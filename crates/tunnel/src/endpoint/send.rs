@@ -279,7 +279,7 @@ impl Endpoint {
 
 /// The packet of `length` bytes in `frame`, if there is one and room around it.
 fn packet_in(frame: &[u8], length: usize) -> Option<IpPacket<'_>> {
-    let around = frame.len().checked_sub(length + OVERHEAD)?;
+    let around = frame.len().checked_sub(length.checked_add(OVERHEAD)?)?;
     if around >= PADDING {
         return None;
     }
