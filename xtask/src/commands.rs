@@ -1,7 +1,7 @@
 //! The table of subcommands. It refuses to do any work itself: every row points at a module.
 
 use crate::cli::{Command, Flag};
-use crate::{bench, ci, crash, demo, doctor, fuzz, lab, test, tidy, vectors};
+use crate::{bench, ci, crash, demo, doctor, fuzz, lab, soak, test, tidy, vectors};
 
 const JSON: Flag = Flag {
     name: "--json",
@@ -59,6 +59,37 @@ pub const COMMANDS: &[Command] = &[
             JSON,
         ],
         run: crash::run,
+    },
+    Command {
+        name: "soak",
+        summary: "our plain peer under steady traffic against those of others, across rekeys",
+        rest: None,
+        flags: &[
+            Flag {
+                name: "--minutes",
+                value: Some("N"),
+                help: "how long there is traffic (30)",
+            },
+            Flag {
+                name: "--peers",
+                value: Some("LIST"),
+                help: "only these: wireguard-go,boringtun,gotatun",
+            },
+            Flag {
+                name: "--first",
+                value: Some("WHO"),
+                help: "who begins all handshakes: ours or theirs (in turn along the list)",
+            },
+            Flag {
+                name: "--without-ours",
+                value: None,
+                help: "put the peer at both ends: what it loses by itself",
+            },
+            PROGRAMS,
+            KEEP,
+            JSON,
+        ],
+        run: soak::run,
     },
     Command {
         name: "test",

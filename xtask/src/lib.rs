@@ -23,6 +23,7 @@ pub mod need;
 pub mod process;
 pub mod progress;
 pub mod report;
+pub mod soak;
 pub mod test;
 pub mod tidy;
 pub mod tree;

@@ -18,11 +18,11 @@ pub(crate) mod link;
 mod memory;
 mod openvpn;
 pub(crate) mod pair;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod program;
 mod rounds;
 mod spread;
-mod streams;
+pub(crate) mod streams;
 mod turn;
 
 use std::collections::BTreeMap;

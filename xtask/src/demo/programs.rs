@@ -27,18 +27,10 @@ impl Programs {
     /// # Errors
     /// When the build fails or a program is missing.
     pub fn at_hand(folder: Option<&str>) -> anyhow::Result<Self> {
-        let here = std::env::current_exe().context("cannot tell where this program is")?;
         // A test build replaces the file of the program that runs the tests. The kernel keeps the
         // running one reachable under its process, for as long as it runs.
         let workshop = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
-        let folder = match folder {
-            Some(folder) => std::path::absolute(folder).context("--programs is no path")?,
-            None => {
-                build()?;
-                let folder = here.parent().map(Path::to_path_buf);
-                folder.context("this program lies in no folder")?
-            }
-        };
+        let folder = gather(folder)?;
         let programs = Self { folder, workshop };
         let all = [
             programs.consumer(),
@@ -79,6 +71,21 @@ impl Programs {
     pub fn wallet(&self) -> PathBuf {
         self.folder.join("examples/wallet")
     }
+}
+
+/// `folder`, or else the one in which a build has just put every program of the workspace.
+///
+/// # Errors
+/// When the build fails.
+pub fn gather(folder: Option<&str>) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = folder {
+        return std::path::absolute(folder).context("--programs is no path");
+    }
+    // Asked before the build, which may replace the file.
+    let here = std::env::current_exe().context("cannot tell where this program is")?;
+    build()?;
+    let folder = here.parent().map(Path::to_path_buf);
+    folder.context("this program lies in no folder")
 }
 
 /// The same selection and features as the tests, so that nothing is compiled twice; without the

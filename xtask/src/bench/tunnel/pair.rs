@@ -32,7 +32,7 @@ pub(crate) struct Side {
     pub(crate) inner: Ipv4Addr,
     /// A file with its private key.
     secret: PathBuf,
-    pub(crate) public: String,
+    pub(super) public: String,
 }
 
 impl Side {

@@ -112,7 +112,10 @@ impl Plan {
 }
 
 /// The named ones of `all`, in its order; all where the flag was not given.
-fn chosen<T: Copy>(
+///
+/// # Errors
+/// On an unknown word, with the known ones.
+pub(crate) fn chosen<T: Copy>(
     flag: &str,
     given: &Given,
     all: &[T],

@@ -12,7 +12,7 @@ use super::link::congestion;
 use crate::lab::{Background, Namespace, wait_for};
 
 /// The tool's own port.
-const PORT: &str = "5201";
+pub(crate) const PORT: &str = "5201";
 
 /// For the tool to open its port, and to agree with its other end before and after a run.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -39,7 +39,7 @@ pub(super) struct Stream {
 
 /// The far end of the streams. Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     _running: Background,
 }
 
@@ -48,7 +48,7 @@ impl Server {
     ///
     /// # Errors
     /// When it does not come to listen.
-    pub(super) fn start(at: &Namespace, log: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(at: &Namespace, log: &str) -> anyhow::Result<Self> {
         // What it said in an earlier turn is no sign of life.
         let _ = std::fs::remove_file(at.log(log));
         let args = ["-s", "-p", PORT, "--forceflush"];
