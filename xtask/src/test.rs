@@ -8,7 +8,7 @@ use anyhow::bail;
 use crate::cli::{Given, Outcome};
 use crate::process::{self, cargo};
 use crate::report::{Bar, Report};
-use crate::{crash, demo, interrupt, need, progress, soak, tidy, vectors};
+use crate::{crash, demo, interrupt, need, progress, tidy, vectors};
 
 /// One part of the tests.
 #[derive(Clone, Copy, Debug)]
@@ -97,20 +97,6 @@ pub const PARTS: &[Part] = &[
         shows: "three rounds of kill -9 under traffic lose nothing",
         needs: &["ip", "nft", "curl"],
         run: || run_here(crash::run, &[("--rounds", "3")]),
-    },
-    Part {
-        name: "soak",
-        shows: "five minutes beside wireguard-go, boringtun and gotatun lose not one datagram",
-        needs: &[
-            "ip",
-            "nft",
-            "wg",
-            "iperf3",
-            "wireguard-go",
-            "boringtun-cli",
-            "gotatun",
-        ],
-        run: || run_here(soak::run, &[("--minutes", "5")]),
     },
 ];
 
