@@ -79,6 +79,11 @@ pub(crate) const TABLE: &[Setting] = &[
         preset: None,
         help: "most that one run of `up` may cost, all its sessions together",
     },
+    Setting {
+        key: "chunk",
+        preset: None,
+        help: "first payment, smallest units; a mebibyte's or a second's price by default",
+    },
 ];
 
 /// The network that the settings describe.

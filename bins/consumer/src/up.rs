@@ -206,6 +206,7 @@ impl Run<'_> {
         let options = ConnectOptions {
             listen: self.settings.need("listen")?,
             budget: self.budget,
+            chunk: self.settings.parse("chunk")?,
             ..ConnectOptions::default()
         };
         let gate = self.settings.parse("kill_switch")?.unwrap_or(true);
