@@ -1,7 +1,8 @@
-//! `bench`: the benchmarks of `benches/`, and their medians as a report; `bench tunnel` is a
-//! measure of its own. It refuses to judge a figure of a micro-benchmark: bars belong to what
-//! measures whole journeys.
+//! `bench`: the benchmarks of `benches/`, and their medians as a report; `bench tunnel` and `bench
+//! payments` are measures of their own. It refuses to judge a figure of a micro-benchmark: bars
+//! belong to what measures whole journeys.
 
+mod payments;
 pub(crate) mod tunnel;
 
 use std::time::Duration;
@@ -23,6 +24,9 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 pub fn run(given: &Given) -> anyhow::Result<Outcome> {
     if given.rest == ["tunnel"] {
         return tunnel::run(given);
+    }
+    if given.rest == ["payments"] {
+        return payments::run(given);
     }
     let mut report = Report::begin("bench");
     progress::step("building and running the benchmarks");

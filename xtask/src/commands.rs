@@ -140,18 +140,18 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "bench",
         summary: "run the benchmarks, or only those whose name contains NAME; `bench tunnel`: \
-                  the tunnel against its peers, in turn",
+                  the tunnel against its peers, in turn; `bench payments`: what paying costs it",
         rest: Some("NAME"),
         flags: &[
             Flag {
                 name: "--rounds",
                 value: Some("N"),
-                help: "tunnel: how often every program has its turn (5)",
+                help: "tunnel, payments: how often everybody has a turn (5)",
             },
             Flag {
                 name: "--seconds",
                 value: Some("N"),
-                help: "tunnel: how long each stream runs (5)",
+                help: "how long each stream runs (tunnel: 5, payments: 8)",
             },
             Flag {
                 name: "--only",

@@ -6,7 +6,7 @@
 //! a figure for a peer that is not to be had.
 
 mod course;
-mod cpu;
+pub(super) mod cpu;
 mod crowd;
 mod datagrams;
 mod figures;
@@ -21,7 +21,7 @@ pub(crate) mod pair;
 pub(crate) mod plan;
 pub(crate) mod program;
 mod rounds;
-mod spread;
+pub(super) mod spread;
 pub(crate) mod streams;
 mod turn;
 
@@ -48,6 +48,7 @@ use turn::Bench;
 /// What the report tells of a run that did not come to its end.
 const CHECKS: &[&str] = &[
     "raw_link_moved",
+    "others_busy",
     "tcp1_vs_gotatun",
     "tcp1_vs_boringtun",
     "tcp1_vs_wireguard_go",

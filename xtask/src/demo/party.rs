@@ -142,6 +142,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.background.id()
+    }
+
     /// Everything it has told so far, oldest first: documents with an `event`.
     pub fn events(&self) -> Vec<Value> {
         let said = std::fs::read(self.background.log()).unwrap_or_default();

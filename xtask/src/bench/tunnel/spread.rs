@@ -5,18 +5,18 @@ use std::fmt;
 
 /// Some values, told by their middle and their ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
+pub(in crate::bench) struct Spread {
     /// The middle one, or the mean of the two in the middle.
-    pub(super) median: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
+    pub(in crate::bench) median: f64,
+    pub(in crate::bench) low: f64,
+    pub(in crate::bench) high: f64,
     /// How many.
-    pub(super) count: usize,
+    pub(in crate::bench) count: usize,
 }
 
 impl Spread {
     /// Of these values; none when there is none.
-    pub(super) fn of(values: &[f64]) -> Option<Self> {
+    pub(in crate::bench) fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (low, high) = (*sorted.first()?, *sorted.last()?);
@@ -30,7 +30,7 @@ impl Spread {
 
     /// How far half of the values lie from the median, as a part of it: the median absolute
     /// deviation over the median. None for fewer than three values, of which it says nothing.
-    pub(super) fn unrest(values: &[f64]) -> Option<f64> {
+    pub(in crate::bench) fn unrest(values: &[f64]) -> Option<f64> {
         let median = Self::of(values).filter(|spread| spread.count >= 3)?.median;
         let away: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
         Self::of(&away).map(|away| away.median / median)
@@ -47,7 +47,7 @@ impl fmt::Display for Spread {
 }
 
 /// Three digits that say something.
-pub(super) fn rounded(value: f64) -> f64 {
+pub(in crate::bench) fn rounded(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }
