@@ -39,6 +39,10 @@ const DEPOSIT: i128 = 50 * ONE;
 /// One chunk: what a mebibyte costs, which is more than a second does.
 const CHUNK: i128 = PER_GIB / 1_024;
 
+/// A full packet of the tunnel, and its IPv4 and TCP headers (20 + 20 + 12 of timestamps), in bytes.
+const FULL: i128 = 1_420;
+const HEADERS: i128 = 52;
+
 const CHECKS: &[&str] = &[
     "rounds",
     "sessions_resumed",
@@ -334,11 +338,13 @@ impl Arena {
         report.whole("value_created_wei", Some(created), "wei", 0, note);
 
         let cashed = balances.provider();
-        let traffic = i128::from(used) * PER_GIB / (1 << 30);
+        // The kernel's meter sees packets that were put together: their headers once, where each packet had its own.
+        let (least, most) = (i128::from(used), i128::from(used) * FULL / (FULL - HEADERS));
+        let price = |bytes: i128| bytes * PER_GIB / (1 << 30);
         let time = i128::try_from(self.connected.elapsed().as_millis())? * PER_HOUR / 3_600_000;
         // The hours are only known from above: sessions are down while a program is.
-        let unpaid = (traffic - cashed).max(0);
-        let overpaid = (cashed - traffic - time).max(0);
+        let unpaid = (price(least) - cashed).max(0);
+        let overpaid = (cashed - price(most) - time).max(0);
         let stranded = (promised - cashed).max(0);
         let note = format!(
             "carried and never paid for: {unpaid}; paid beyond what was carried: {overpaid}; promised and \

@@ -1,6 +1,7 @@
 //! A steady stream through the tunnel that survives what happens to it, and a meter of it that is
 //! not the product's: a counter in the consumer's kernel. It refuses to count what did not pass
-//! the tunnel's device.
+//! the tunnel's device. Packets that the kernel or the tunnel has put together are one to it, with
+//! the headers of one, so it tells at least what was carried.
 
 use anyhow::Context as _;
 use serde_json::Value;
