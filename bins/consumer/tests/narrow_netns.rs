@@ -4,6 +4,10 @@
 //! consumer (up0) - (m0) modem (m1) = narrow = (c0) core, with the internet host (p0) - (wan0) provider
 
 #![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test waits for real programs and times real transfers"
+)]
 
 #[path = "../../../crates/host/tests/support/lab.rs"]
 mod lab;
