@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::endpoint::PeerId;
 use crate::key::PublicKey;
+use crate::lane::Lane;
 use crate::timers::REKEY_AFTER_TIME;
 
 /// Limits of one endpoint. The defaults fit a provider with thousands of consumers.
@@ -34,6 +35,8 @@ pub struct EndpointConfig {
     pub handshakes_per_second: u32,
     /// Sources tracked by the per-source limiter; about 64 bytes each.
     pub max_sources: usize,
+    /// Which of several endpoints of this key this is: it chooses receiver indices of that lane only.
+    pub lane: Lane,
 }
 
 impl Default for EndpointConfig {
@@ -53,6 +56,7 @@ impl Default for EndpointConfig {
             handshakes_per_second: 200,
             // 16,384 × 64 bytes = 1 MiB.
             max_sources: 16_384,
+            lane: Lane::ONLY,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! (packets that waited for a handshake leave there, in order) and [`Endpoint::poll_event`]; then sleep until
 //! [`Endpoint::poll_timeout`].
 
+mod call;
 mod outcome;
 mod receive;
 mod send;
@@ -31,6 +32,7 @@ use crate::peer::{Peer, PeerStats};
 use crate::timers::{Agenda, Deadline};
 use crate::timestamp::WallClock;
 
+pub use call::Call;
 pub use outcome::{DropReason, Event, PeerId, Received, Sealed, Transmit};
 
 /// One local static key and its peers. A consumer has one peer, a provider thousands.
@@ -248,11 +250,11 @@ impl Endpoint {
         Ok(())
     }
 
-    /// A receiver index nobody can guess and nobody has. Taken for `peer` at once.
+    /// A receiver index of our lane that nobody can guess and nobody has. Taken for `peer` at once.
     fn take_index(&mut self, peer: PeerId) -> Option<u32> {
-        // At most 4 × 65,536 of 2^32 indices are taken: 16 draws all taken has a chance of 2^-224.
+        // At most 4 × 65,536 of 2^26 indices (of one lane in 64) are taken: 16 draws all taken has a chance of 2^-128.
         for _ in 0..16 {
-            let index = self.chance.draw_u32();
+            let index = self.config.lane.index(&self.chance.draw());
             if let std::collections::hash_map::Entry::Vacant(entry) = self.indices.entry(index) {
                 entry.insert(peer);
                 return Some(index);

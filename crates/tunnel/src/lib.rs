@@ -44,10 +44,12 @@ mod chance;
 mod config;
 mod cookie;
 mod endpoint;
+mod fair;
 mod handshake;
 mod hash;
 mod key;
 mod keypair;
+mod lane;
 mod limiter;
 mod message;
 mod noise;
@@ -61,8 +63,10 @@ mod timestamp;
 mod tests;
 
 pub use config::{AddPeerError, EndpointConfig, PeerConfig};
-pub use endpoint::{DropReason, Endpoint, Event, PeerId, Received, Sealed, Transmit};
+pub use endpoint::{Call, DropReason, Endpoint, Event, PeerId, Received, Sealed, Transmit};
+pub use fair::{Backlog, FairLimits, FairQueue, Losses, Pop, Rate, Verdict};
 pub use key::{PublicKey, StaticSecret};
+pub use lane::Lane;
 pub use message::{
     COOKIE_LEN, INITIATION_LEN, MessageKind, OVERHEAD, RESPONSE_LEN, TAG, TRANSPORT_HEADER,
     classify,

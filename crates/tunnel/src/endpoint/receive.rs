@@ -114,47 +114,8 @@ impl Endpoint {
         message: &[u8],
         now: Instant,
     ) -> Result<Received<'static>, DropReason> {
-        self.admit(from, message, now)?;
-        let opened = self
-            .local
-            .open_initiation(message, &mut self.chance)
-            .map_err(|_| DropReason::BadHandshake)?;
-        let id = *self
-            .by_key
-            .get(&opened.sender)
-            .ok_or(DropReason::UnknownPeer)?;
-        let peer = self.peers.get_mut(&id).ok_or(DropReason::UnknownPeer)?;
-        // No minimum distance between initiations: a legitimate one is never refused for coming soon. What a flood
-        // costs is the limiter's affair.
-        if peer.last_seen.is_some_and(|last| opened.timestamp <= last) {
-            return Err(DropReason::ReplayedHandshake);
-        }
-        peer.last_seen = Some(opened.timestamp);
-        let psk = peer.psk.clone();
-        let index = self.take_index(id).ok_or(DropReason::Full)?;
-        let responded = opened.respond(&psk, index, now);
-        let Ok((mut payload, pair)) = responded else {
-            self.indices.remove(&index);
-            return Err(DropReason::BadHandshake);
-        };
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return Err(DropReason::UnknownPeer);
-        };
-        peer.cookies.seal(&mut payload, &peer.macs, now);
-        if let Some(unconfirmed) = peer.pairs.next.replace(Box::new(pair)) {
-            self.indices.remove(&unconfirmed.local_index);
-        }
-        peer.timers.received(now, peer.persistent);
-        peer.timers.sent(now, peer.persistent);
-        peer.timers.keyed(now);
-        self.agenda.keep(id, &mut peer.timers);
-        // The answer goes to where the question came from, but the peer does not move there before data does.
-        self.transmit(Transmit {
-            peer: Some(id),
-            to: from,
-            payload,
-        });
-        Ok(Received::Handshake { peer: id })
+        let call = self.open_call(from, message, now)?;
+        self.try_answer(call, now)
     }
 
     fn on_response(
@@ -204,7 +165,12 @@ impl Endpoint {
     }
 
     /// The cheap proofs, before any x25519: MAC1 always; under load also MAC2, and then the source's own allowance.
-    fn admit(&mut self, from: SocketAddr, message: &[u8], now: Instant) -> Result<(), DropReason> {
+    pub(super) fn admit(
+        &mut self,
+        from: SocketAddr,
+        message: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
         if !self.local.macs.mac1_is_right(message) {
             return Err(DropReason::BadMac1);
         }
