@@ -9,6 +9,7 @@ pub mod clock;
 pub mod pump;
 pub mod quic;
 pub mod socket;
+pub mod steer;
 pub mod tun;
 
 pub use clock::Clock;
@@ -20,6 +21,9 @@ pub use quic::{
 };
 pub use socket::{
     Batch, BindError, Outgoing, SharedSocket, SocketOptions, SocketStats, TunnelReceiver, canonical,
+};
+pub use steer::{
+    LaneSocket, LaneSockets, MOST_LANES, SteerError, lane_of, lane_sockets, steer_device,
 };
 pub use tun::{
     ChannelTun, Frame, Framing, MAX_PACKET, Offloads, PacketBatch, Tun, TunCounts, TunDevice,

@@ -14,7 +14,7 @@ mod error;
 mod inner;
 mod intake;
 mod kernel;
-mod open;
+pub(crate) mod open;
 mod outgoing;
 mod pile;
 mod queue;
@@ -74,10 +74,18 @@ impl SharedSocket {
         addr: SocketAddr,
         options: SocketOptions,
     ) -> Result<(Self, TunnelReceiver), BindError> {
+        tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
+        Self::over(open::open(addr, options)?.into(), addr)
+    }
+
+    /// Goes on with a socket that was opened on `addr`.
+    pub(crate) fn over(
+        socket: std::net::UdpSocket,
+        addr: SocketAddr,
+    ) -> Result<(Self, TunnelReceiver), BindError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
-        let socket = open::open(addr, options)?;
         let os = |step| move |source| BindError::os(addr, step, source);
-        let inner = Arc::new(Inner::new(socket.into()).map_err(os("prepare"))?);
+        let inner = Arc::new(Inner::new(socket).map_err(os("prepare"))?);
         let reader = runtime.spawn(reader::run(Arc::clone(&inner)));
         let reader = Arc::new(ReaderTask(reader.abort_handle()));
         let receiver = TunnelReceiver::new(Arc::clone(&inner), Arc::clone(&reader));

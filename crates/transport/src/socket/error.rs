@@ -66,7 +66,7 @@ pub enum BindError {
 }
 
 impl BindError {
-    pub(super) fn os(addr: SocketAddr, step: &'static str, source: io::Error) -> Self {
+    pub(crate) fn os(addr: SocketAddr, step: &'static str, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::EADDRINUSE) => Self::PortInUse { addr, source },
             Some(libc::EADDRNOTAVAIL) => Self::NotOurAddress { addr, source },

@@ -42,7 +42,16 @@ impl Default for SocketOptions {
     }
 }
 
-pub(super) fn open(addr: SocketAddr, options: SocketOptions) -> Result<Socket, BindError> {
+pub(crate) fn open(addr: SocketAddr, options: SocketOptions) -> Result<Socket, BindError> {
+    let socket = unbound(addr, options)?;
+    socket
+        .bind(&addr.into())
+        .map_err(|source| BindError::os(addr, "bind", source))?;
+    Ok(socket)
+}
+
+/// All but the address, which it is meant for.
+pub(crate) fn unbound(addr: SocketAddr, options: SocketOptions) -> Result<Socket, BindError> {
     let os = |step| move |source| BindError::os(addr, step, source);
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))
         .map_err(os("open"))?;
@@ -57,7 +66,6 @@ pub(super) fn open(addr: SocketAddr, options: SocketOptions) -> Result<Socket, B
             .map_err(|errno| BindError::os(addr, "mark", errno.into()))?;
     }
     size_buffers(&socket, options);
-    socket.bind(&addr.into()).map_err(os("bind"))?;
     Ok(socket)
 }
 
