@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use wayfare_session::{ConsumerSession, Exit, Opened};
-use wayfare_transport::{Frame, Framing, Plane};
+use wayfare_transport::{Frame, Framing, Plane, Released};
 use wayfare_tunnel::{Received, Sealed, TAG, TRANSPORT_HEADER};
 
 use crate::provider::Shares;
@@ -52,7 +52,7 @@ impl Plane for ExitPlane<'_> {
                 return None;
             }
         }
-        self.seal_released(frame, now)
+        self.seal_released(frame, 0, now)
     }
 
     fn open<'a>(
@@ -71,12 +71,13 @@ impl Plane for ExitPlane<'_> {
         }
     }
 
-    fn release_outbound(&mut self, into: &mut [u8], now: Instant) -> Option<usize> {
-        self.shares.as_mut()?.release_down(into, now)
+    fn release_outbound(&mut self, into: &mut [u8], now: Instant) -> Option<Released> {
+        let len = self.shares.as_mut()?.release_down(into, now)?;
+        Some(Released { len, mark: 0 })
     }
 
     /// The credit gate is asked when a packet leaves, not when it began to wait.
-    fn seal_released(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
+    fn seal_released(&mut self, frame: Frame<'_>, _mark: u32, now: Instant) -> Option<SocketAddr> {
         let sealed = self.exit.seal_in_place(frame.bytes, frame.packet, now)?;
         destination(sealed)
     }

@@ -225,7 +225,7 @@ impl Exit {
     }
 
     /// The number of the session that has this tunnel address: small, dense, and free for another as soon as its session has ended.
-    /// Names a session to a [`crate::FairQueue`]; a packet opened belongs to its source, one to be sealed to its destination.
+    /// Names a session to a [`wayfare_tunnel::FairQueue`]; a packet opened belongs to its source, one to be sealed to its destination.
     #[must_use]
     pub fn slot_of(&self, address: IpAddr) -> Option<u32> {
         self.pool.tenant(address).map(|(slot, _)| slot)

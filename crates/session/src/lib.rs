@@ -5,7 +5,6 @@
 mod consumer;
 mod deadline;
 mod exit;
-mod fair;
 mod frame;
 mod meter;
 mod pool;
@@ -16,7 +15,6 @@ mod version;
 pub use consumer::{CloseReason, ConsumerEvent, ConsumerOutput, ConsumerSession, ConsumerSetup};
 pub use deadline::{Deadline, Why};
 pub use exit::{AdmissionFacts, Exit, ExitConfig, ExitOutput, Opened};
-pub use fair::{Backlog, FairLimits, FairQueue, Losses, Pop, Rate, Verdict};
 pub use frame::{ConsumerFrame, GateState, ProviderFrame};
 pub use provider::{ProviderSession, SessionStatus};
 pub use terms::{OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork};

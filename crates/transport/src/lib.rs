@@ -13,7 +13,7 @@ pub mod steer;
 pub mod tun;
 
 pub use clock::Clock;
-pub use pump::{Plane, Pump, PumpError, PumpStats};
+pub use pump::{Plane, Pump, PumpError, PumpStats, Released};
 pub use quic::{
     BiStream, DialError, FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, QuicEndpoint, QuicError,
     QuicIdentity, discovered, path_payload, peer_node_key, quic_endpoint, remote_address,

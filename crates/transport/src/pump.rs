@@ -4,6 +4,13 @@
 //! works on it where it lies and hands it on; it never waits while it holds work that can go on. When the kernel does
 //! not take datagrams, no more packets are fetched from the device (its queue is the one that overflows then), while
 //! the other direction goes on. It refuses to know a key, a session or a price: that is the [`Plane`]'s.
+//!
+//! **In a crowd** the device's own queue would overflow and lose packets by lot, and each turn would send two packets
+//! here and two there. The device gives more than a turn takes then, for many addresses by turns; so the pump asks the
+//! plane to hold what it gets ([`Plane::hold_outbound`]), empties the device in several turns, and lets the plane
+//! release its choice, which is one long train for one address after the other. It is over when nothing waits any more.
+
+mod outbox;
 
 use std::future::poll_fn;
 use std::io;
@@ -12,19 +19,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::socket::{Batch, Outgoing, SharedSocket, TunnelReceiver};
-use crate::tun::{Frame, Framing, MAX_PACKET, PacketBatch, Tun};
+use outbox::Outbox;
+
+use crate::socket::{Batch, SharedSocket, TunnelReceiver};
+use crate::tun::{Frame, Framing, MAX_PACKET, Tun};
 
 /// Bytes of frames taken from the device in one turn: two super-packets, so that what was read is still in the cache
 /// when it is sealed and sent.
 const DEVICE_TURN: usize = 160 << 10;
+/// Bytes of frames released in one turn: four trains as long as a datagram can be.
+const RELEASE: usize = 4 * MAX_PACKET;
 /// Packets opened before they are handed to the device together.
 const OPENED_TURN: usize = 256;
-
 /// Packets that waited in the plane, handed on in one turn in each direction; then it is the others' turn again.
-const RELEASED_TURN: usize = 256;
-/// Trains sent in one call.
-const TRAINS: usize = 16;
+const RELEASED_TURN: usize = 1_024;
+/// Turns of the device, in a crowd, before anything is released and the socket is read again: 3 to 5 MB, 2 ms. One read
+/// of the socket may bring a thousand acknowledgements, and each of them a burst to the device's queue.
+const HELD_TURNS: u32 = 32;
+/// A crowd it is when a full turn of the device holds less than this for one address after the other, on average: a
+/// quarter of the longest train.
+const CROWD_TRAIN: usize = 16 << 10;
 
 /// The machine that a pump drives.
 pub trait Plane {
@@ -39,15 +53,24 @@ pub trait Plane {
         now: Instant,
     ) -> Option<&'a [u8]>;
 
+    /// `true`: there is a crowd, and whatever is given to [`Plane::seal`] from now on must wait in the plane; `false`: it
+    /// may pass again, unless others wait already, and what waits may be released. Whether the plane does so; if not,
+    /// packets go straight on.
+    fn hold_outbound(&mut self, hold: bool, now: Instant) -> bool {
+        let _ = (hold, now);
+        false
+    }
+
     /// A packet of the device that waited in the plane and may leave now: written to `into`, which holds the largest
-    /// packet; its length. It comes back through [`Plane::seal_released`].
-    fn release_outbound(&mut self, into: &mut [u8], now: Instant) -> Option<usize> {
+    /// packet; it comes back through [`Plane::seal_released`]. Packets of one address one after the other leave together.
+    fn release_outbound(&mut self, into: &mut [u8], now: Instant) -> Option<Released> {
         let _ = (into, now);
         None
     }
 
-    /// As [`Plane::seal`], for a packet that has waited already.
-    fn seal_released(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
+    /// As [`Plane::seal`], for a packet that has waited already, with its [`Released::mark`].
+    fn seal_released(&mut self, frame: Frame<'_>, mark: u32, now: Instant) -> Option<SocketAddr> {
+        let _ = mark;
         self.seal(frame, now)
     }
 
@@ -56,6 +79,15 @@ pub trait Plane {
         let _ = (into, now);
         None
     }
+}
+
+/// A packet that has waited in a plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// Its length in bytes.
+    pub len: usize,
+    /// Whatever the plane wants to be told when it seals it.
+    pub mark: u32,
 }
 
 /// Why a pump stopped.
@@ -76,12 +108,17 @@ pub struct Pump {
     receiver: TunnelReceiver,
     tun: Arc<dyn Tun>,
     datagrams: Batch,
-    packets: PacketBatch,
-    /// One for each packet: where its frame goes.
-    to: Vec<Option<SocketAddr>>,
-    /// Frames before this one are sent or dropped.
-    sent: usize,
-    /// One packet that waited in the plane.
+    /// What the device gave.
+    fresh: Outbox,
+    /// What has waited in the plane. INVARIANT: only one of the two holds frames that wait for the kernel.
+    waited: Outbox,
+    /// The plane holds what it is given.
+    crowd: bool,
+    /// Turns of the device since the last release.
+    held: u32,
+    /// The plane may have more to release at once.
+    backlog: bool,
+    /// One packet for the device that waited in the plane.
     released: Vec<u8>,
     stats: PumpStats,
 }
@@ -110,9 +147,11 @@ impl Pump {
             receiver,
             tun,
             datagrams: Batch::new(),
-            packets: PacketBatch::new(framing, DEVICE_TURN),
-            to: Vec::new(),
-            sent: 0,
+            fresh: Outbox::new(framing, DEVICE_TURN),
+            waited: Outbox::new(framing, RELEASE),
+            crowd: false,
+            held: 0,
+            backlog: false,
             released: vec![0; MAX_PACKET],
             stats: PumpStats::default(),
         }
@@ -155,24 +194,36 @@ impl Pump {
         if !self.datagrams.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        if self.held > 0 {
+            // The device is being emptied, and there is something to release.
+            return Poll::Pending;
+        }
         let received = ready!(self.receiver.poll_recv(cx, &mut self.datagrams));
         Poll::Ready(received.map(drop).map_err(PumpError::Socket))
     }
 
-    /// Ready with packets to seal. What waits for the kernel goes first.
+    /// Ready with packets to seal or to release. What waits for the kernel goes first, but a crowd is held meanwhile.
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
-        while self.sent < self.to.len() {
-            ready!(self.socket.poll_writable(cx)).map_err(PumpError::Socket)?;
-            self.send();
+        let stats = &mut self.stats;
+        ready!(self.fresh.poll_flush(cx, &self.socket, stats)).map_err(PumpError::Socket)?;
+        let flushed = self.waited.poll_flush(cx, &self.socket, stats);
+        if flushed.map_err(PumpError::Socket)?.is_pending() && !self.crowd {
+            return Poll::Pending;
         }
-        if self.to.is_empty() && !self.packets.is_empty() {
+        if self.fresh.is_unsealed() {
             return Poll::Ready(Ok(()));
         }
-        self.packets.clear();
-        self.to.clear();
-        self.sent = 0;
-        let fetched = ready!(self.tun.poll_recv_batch(cx, &mut self.packets));
-        Poll::Ready(fetched.map(drop).map_err(PumpError::Device))
+        self.fresh.clear();
+        let backlog = self.backlog && self.waited.is_sent();
+        if backlog {
+            // Nothing below would yield to other tasks.
+            ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+        }
+        match self.tun.poll_recv_batch(cx, &mut self.fresh.packets) {
+            Poll::Ready(fetched) => Poll::Ready(fetched.map(drop).map_err(PumpError::Device)),
+            Poll::Pending if backlog => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     /// Opens what came from the socket, seals what came from the device, and hands on what waited in the plane and may
@@ -215,146 +266,63 @@ impl Pump {
     }
 
     fn seal(&mut self, plane: &mut dyn Plane, now: Instant) {
-        if self.sent < self.to.len() {
+        if !self.fresh.is_sent() || (!self.waited.is_sent() && !self.crowd) {
             // Frames that are sealed already wait for the kernel.
             return;
         }
-        if !self.to.is_empty() {
-            self.packets.clear();
-            self.to.clear();
-            self.sent = 0;
+        if !self.fresh.is_unsealed() {
+            self.fresh.clear();
         }
-        self.to
-            .extend(self.packets.frames().map(|frame| plane.seal(frame, now)));
-        for _ in 0..RELEASED_TURN {
-            if !self.packets.has_room(1, self.tun.mtu()) {
-                break;
-            }
-            let Some(length) = plane.release_outbound(&mut self.released, now) else {
+        if self.crowd {
+            plane.hold_outbound(true, now);
+        }
+        let Outbox { packets, to, .. } = &mut self.fresh;
+        to.extend(packets.frames().map(|frame| plane.seal(frame, now)));
+        let pressed = packets.is_pressed();
+        self.fresh.send(&self.socket, &mut self.stats);
+        if pressed && !self.crowd {
+            let crowd = self.fresh.turns() * CROWD_TRAIN > self.fresh.packets.bytes().len();
+            self.crowd = crowd && plane.hold_outbound(true, now);
+        }
+        if self.crowd && pressed && self.held < HELD_TURNS {
+            self.held += 1;
+            self.backlog = true;
+            return;
+        }
+        self.release(plane, now);
+    }
+
+    /// Lets the plane choose what leaves.
+    fn release(&mut self, plane: &mut dyn Plane, now: Instant) {
+        self.held = 0;
+        if !self.fresh.is_sent() || !self.waited.is_sent() {
+            return;
+        }
+        if self.crowd {
+            plane.hold_outbound(false, now);
+        }
+        self.waited.clear();
+        let Outbox { packets, to, .. } = &mut self.waited;
+        self.backlog = true;
+        while packets.len() < RELEASED_TURN && packets.has_room(1, self.tun.mtu()) {
+            let mut released = None;
+            packets.compose(|room| {
+                released = plane.release_outbound(room, now);
+                released.map(|it| it.len)
+            });
+            let Some(Released { mark, .. }) = released else {
+                // With less room than that, it may have been too little for the next one.
+                if packets.has_room(1, MAX_PACKET) {
+                    self.backlog = false;
+                    self.crowd = false;
+                }
                 break;
             };
-            let packet = &self.released[..length];
-            let added = self
-                .packets
-                .push(length, |frame| frame.copy_from_slice(packet));
-            let frame = self.packets.len().checked_sub(1).filter(|_| added);
-            if let Some(frame) = frame.and_then(|index| self.packets.frame(index)) {
-                self.to.push(plane.seal_released(frame, now));
-            }
+            let last = packets.len().saturating_sub(1);
+            let sealed = packets.frame(last);
+            to.push(sealed.and_then(|frame| plane.seal_released(frame, mark, now)));
         }
-        self.send();
-    }
-
-    /// Sends sealed frames until all are sent or the kernel takes no more. Neighbours for one address, all as long as
-    /// the first but for a shorter last one, are one train; several trains leave in one call.
-    fn send(&mut self) {
-        while self.sent < self.to.len() {
-            let mut trains: [Train; TRAINS] = [Train::default(); TRAINS];
-            let mut count = 0;
-            let mut next = self.sent;
-            while count < TRAINS && next < self.to.len() {
-                if let Some(to) = self.to[next] {
-                    trains[count] = self.train(next, to);
-                    next = trains[count].last;
-                    count += 1;
-                } else {
-                    next += 1;
-                }
-            }
-            let trains = &trains[..count];
-            let bytes = self.packets.bytes();
-            let nobody = Outgoing {
-                to: SocketAddr::from(([0, 0, 0, 0], 0)),
-                bytes: &[],
-                segment: 1,
-            };
-            let mut outgoing = [nobody; TRAINS];
-            for (message, train) in outgoing.iter_mut().zip(trains) {
-                *message = Outgoing {
-                    to: train.to,
-                    bytes: &bytes[train.begin..train.end],
-                    segment: train.segment,
-                };
-            }
-            match self.socket.try_send_many(&outgoing[..count]) {
-                Ok(taken) => self.advance(trains, taken, next),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    tracing::trace!(%error, "datagrams could not be sent");
-                    // The first train is the one that was refused.
-                    let refused = trains.first().map_or(next, |train| train.last);
-                    let skipped = self.to[self.sent..refused].iter().flatten().count();
-                    self.stats.socket_refused += skipped as u64;
-                    self.sent = refused;
-                }
-            }
-        }
-    }
-
-    /// The kernel took `taken` bytes of these trains, whole datagrams; all of them end before frame `next`.
-    fn advance(&mut self, trains: &[Train], mut taken: usize, next: usize) {
-        for train in trains {
-            let length = train.end - train.begin;
-            if taken < length {
-                self.sent = train.first + taken / train.segment;
-                return;
-            }
-            taken -= length;
-        }
-        self.sent = next;
-    }
-
-    /// The frame number `first` with the neighbours that may leave with it.
-    fn train(&self, first: usize, to: SocketAddr) -> Train {
-        let place = |index| self.packets.place(index).unwrap_or_default();
-        let head = place(first);
-        let mut train = Train {
-            to,
-            first,
-            last: first + 1,
-            begin: head.start,
-            end: head.end,
-            segment: head.len().max(1),
-        };
-        while let Some(next) = self.to.get(train.last) {
-            let frame = place(train.last);
-            if *next != Some(to) || frame.len() > train.segment {
-                break;
-            }
-            train.end = frame.end;
-            train.last += 1;
-            if frame.len() < train.segment {
-                break;
-            }
-        }
-        train
-    }
-}
-
-/// Frames that leave as one segmented datagram.
-#[derive(Debug, Clone, Copy)]
-struct Train {
-    to: SocketAddr,
-    /// The first frame, and the first after the last.
-    first: usize,
-    last: usize,
-    /// Where they lie.
-    begin: usize,
-    end: usize,
-    /// Length of each but the last.
-    segment: usize,
-}
-
-impl Default for Train {
-    fn default() -> Self {
-        Self {
-            to: SocketAddr::from(([0, 0, 0, 0], 0)),
-            first: 0,
-            last: 0,
-            begin: 0,
-            end: 0,
-            segment: 1,
-        }
+        self.waited.send(&self.socket, &mut self.stats);
     }
 }
 

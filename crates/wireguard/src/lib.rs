@@ -4,19 +4,22 @@
 //! measuring the tunnel alone. It refuses to give addresses or routes to the device: the caller does.
 
 mod conf;
+mod crowd;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use wayfare_transport::{
-    BindError, Clock, Frame, Framing, Plane, Pump, PumpError, SharedSocket, SocketOptions, Tun,
-    TunnelReceiver,
+    BindError, Clock, Frame, Framing, Plane, Pump, PumpError, Released, SharedSocket,
+    SocketOptions, Tun, TunnelReceiver,
 };
 use wayfare_tunnel::{
-    AddPeerError, Endpoint, EndpointConfig, PeerConfig, Received, Sealed, StaticSecret, TAG,
-    TRANSPORT_HEADER,
+    AddPeerError, Endpoint, EndpointConfig, IpPacket, PeerConfig, PeerId, Received, Sealed,
+    StaticSecret, TAG, TRANSPORT_HEADER,
 };
+
+use crowd::Crowd;
 
 pub use conf::ConfError;
 pub use tokio_util::sync::CancellationToken;
@@ -71,9 +74,11 @@ impl WireGuard {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| WireGuardError::Chance(error.to_string()))?;
         let mut endpoint = Endpoint::new(self.secret, seed, now, Clock::wall(), config);
+        let mut peers = Vec::new();
         for peer in self.peers {
             let calls = peer.endpoint.is_some() && peer.keepalive.is_some();
             let id = endpoint.add_peer(peer)?;
+            peers.push(id);
             if calls {
                 endpoint.initiate(id, now);
             }
@@ -85,6 +90,7 @@ impl WireGuard {
             multiple: 16,
             mtu,
         };
+        let mut crowd = Crowd::default();
         let mut pump = Pump::new(socket, receiver, tun, framing);
         loop {
             while let Some(transmit) = endpoint.poll_transmit() {
@@ -98,7 +104,12 @@ impl WireGuard {
                 () = stop.cancelled() => return Ok(()),
                 ready = pump.ready() => {
                     ready?;
-                    pump.work(&mut Carried(&mut endpoint), Clock::now());
+                    let mut carried = Carried {
+                        endpoint: &mut endpoint,
+                        peers: &peers,
+                        crowd: &mut crowd,
+                    };
+                    pump.work(&mut carried, Clock::now());
                 }
                 () = wait(deadline) => endpoint.handle_timeout(Clock::now()),
             }
@@ -129,14 +140,24 @@ async fn wait(deadline: Option<Instant>) {
 }
 
 /// The endpoint as the pump drives it.
-struct Carried<'a>(&'a mut Endpoint);
+struct Carried<'a> {
+    endpoint: &'a mut Endpoint,
+    /// All of them; one's number is its place.
+    peers: &'a [PeerId],
+    crowd: &'a mut Crowd,
+}
 
 impl Plane for Carried<'_> {
     fn seal(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
-        match self.0.seal_in_place(frame.bytes, frame.packet, now) {
-            Sealed::Datagram { to, .. } => Some(to),
-            Sealed::Queued { .. } | Sealed::Dropped(_) => None,
+        if self.crowd.is_there() {
+            let packet = frame.bytes.get(TRANSPORT_HEADER..)?.get(..frame.packet)?;
+            let destination = IpPacket::parse(packet).ok()?.destination();
+            let peer = self.endpoint.peer_for(destination)?;
+            if !self.crowd.pass(peer.index(), packet, now) {
+                return None;
+            }
         }
+        destination(self.endpoint.seal_in_place(frame.bytes, frame.packet, now))
     }
 
     fn open<'a>(
@@ -145,9 +166,32 @@ impl Plane for Carried<'_> {
         datagram: &'a mut [u8],
         now: Instant,
     ) -> Option<&'a [u8]> {
-        match self.0.handle_datagram(from, datagram, now) {
+        match self.endpoint.handle_datagram(from, datagram, now) {
             Received::Packet { packet, .. } => Some(packet),
             Received::Keepalive { .. } | Received::Handshake { .. } | Received::Dropped(_) => None,
         }
+    }
+
+    fn hold_outbound(&mut self, hold: bool, now: Instant) -> bool {
+        self.crowd.hold(hold, now);
+        true
+    }
+
+    fn release_outbound(&mut self, into: &mut [u8], now: Instant) -> Option<Released> {
+        let (mark, len) = self.crowd.release(into, now)?;
+        Some(Released { len, mark })
+    }
+
+    fn seal_released(&mut self, frame: Frame<'_>, mark: u32, now: Instant) -> Option<SocketAddr> {
+        let peer = *self.peers.get(mark as usize)?;
+        let endpoint = &mut self.endpoint;
+        destination(endpoint.seal_to_in_place(peer, frame.bytes, frame.packet, now))
+    }
+}
+
+fn destination(sealed: Sealed) -> Option<SocketAddr> {
+    match sealed {
+        Sealed::Datagram { to, .. } => Some(to),
+        Sealed::Queued { .. } | Sealed::Dropped(_) => None,
     }
 }

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use wayfare_session::{Exit, FairLimits, FairQueue, Pop, Rate, Verdict};
-use wayfare_tunnel::IpPacket;
+use wayfare_session::Exit;
+use wayfare_tunnel::{FairLimits, FairQueue, IpPacket, Pop, Rate, Verdict};
 
 use super::Limits;
 

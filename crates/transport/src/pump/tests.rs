@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod crowd;
+
 use std::time::Duration;
 
 use super::*;
@@ -166,13 +168,17 @@ impl Plane for Detour {
         None
     }
 
-    fn release_outbound(&mut self, into: &mut [u8], _now: Instant) -> Option<usize> {
+    fn release_outbound(&mut self, into: &mut [u8], _now: Instant) -> Option<Released> {
         let packet = self.out.pop_front()?;
         into[..packet.len()].copy_from_slice(&packet);
-        Some(packet.len())
+        Some(Released {
+            len: packet.len(),
+            mark: u32::from(packet[0]),
+        })
     }
 
-    fn seal_released(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
+    fn seal_released(&mut self, frame: Frame<'_>, mark: u32, now: Instant) -> Option<SocketAddr> {
+        assert_eq!(mark, u32::from(frame.bytes[FRAMING.head]));
         self.straight.seal(frame, now)
     }
 

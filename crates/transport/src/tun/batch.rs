@@ -121,6 +121,30 @@ impl PacketBatch {
             && self.end + bytes + packets * each <= self.memory.len()
     }
 
+    /// Whether a device with offloads would not be read once more: a super-packet might not fit. It may have more then.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        let headers = SUPER_SEGMENTS * SUPER_HEADERS;
+        !self.has_room(SUPER_SEGMENTS, MAX_PACKET + headers)
+    }
+
+    /// Adds a packet that `write` writes to the room it is given, saying how long it is; `None` adds nothing. The room is
+    /// that of the largest packet, or all that is left. Returns whether a packet was added.
+    pub fn compose(&mut self, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        let Framing { head, tail, .. } = self.framing;
+        let around = tail + self.framing.multiple;
+        let begin = self.end + head;
+        let most = self.memory.len().saturating_sub(begin + around);
+        let room = self.memory.get_mut(begin..begin + most.min(MAX_PACKET));
+        if self.frames.len() == self.frames.capacity() {
+            return false;
+        }
+        match room.and_then(|room| write(room).filter(|length| *length <= room.len())) {
+            Some(length) => self.push(length, |_| {}),
+            None => false,
+        }
+    }
+
     /// Adds a packet of `packet` bytes, which `fill` writes. `false` if there is no room: nothing is changed then.
     pub fn push(&mut self, packet: usize, fill: impl FnOnce(&mut [u8])) -> bool {
         let framed = self.framing.framed(packet);

@@ -3,7 +3,10 @@
 //!
 //! The rules are those of Linux's GRO, or stricter: what would not come out again bit for bit, but for IPv4
 //! identification under DF, is written alone and untouched, above all what carries a wrong checksum. Packets of one flow
-//! are never reordered; those of different flows may be.
+//! are never reordered; those of different flows may be. One rule is wider: PSH ends no super-packet, it is set on one
+//! whose members had it. Linux sets it on every burst (`tcp: force a PSH flag on TSO packets`, 5.4) so that nobody waits
+//! for more; what came in one batch waits for nothing, and RFC 9293 §3.9.1.2 lets successive pushes become one. Where a
+//! crowd's bursts are of two packets each, a train would arrive, and be acknowledged, in two dozen pieces otherwise.
 
 mod flow;
 mod group;
@@ -102,7 +105,7 @@ impl<W: FnMut(&[IoSlice<'_>]) -> io::Result<()>> Turn<'_, W> {
             self.flush(place);
         }
         match candidate {
-            Some(candidate) if !candidate.last => {
+            Some(candidate) => {
                 if self.open == OPEN_GROUPS {
                     self.flush(0);
                 }
@@ -114,7 +117,7 @@ impl<W: FnMut(&[IoSlice<'_>]) -> io::Result<()>> Turn<'_, W> {
                 );
                 self.open += 1;
             }
-            _ => self.alone(packet),
+            None => self.alone(packet),
         }
     }
 

@@ -30,8 +30,8 @@ pub(super) struct Candidate {
     pub(super) transport: usize,
     /// Length of all headers.
     pub(super) headers: usize,
-    /// PSH is set: nothing may follow in the same super-packet.
-    pub(super) last: bool,
+    /// PSH is set.
+    pub(super) pushed: bool,
 }
 
 impl Glance {
@@ -82,7 +82,7 @@ fn ports(protocol: u8, packet: &[u8], transport: usize) -> Option<(u8, [u8; 4])>
 
 fn candidate(protocol: u8, packet: &[u8], transport: usize, tcp: Super) -> Option<Candidate> {
     let above = packet.get(transport..)?;
-    let (kind, own, last) = match protocol {
+    let (kind, own, pushed) = match protocol {
         TCP if above.len() >= 20 => {
             // The four bits beside the length are reserved or part of ECN.
             let (words, beside, flags) = (above[12] >> 4, above[12] & 0x0f, above[13]);
@@ -105,7 +105,7 @@ fn candidate(protocol: u8, packet: &[u8], transport: usize, tcp: Super) -> Optio
         kind,
         transport,
         headers: transport + own,
-        last,
+        pushed,
     })
 }
 

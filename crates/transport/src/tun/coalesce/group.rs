@@ -30,6 +30,8 @@ pub(super) struct Group {
     /// Payload of each member but the last, which may have less.
     size: usize,
     complete: bool,
+    /// A member has PSH, and so will the super-packet: see [`super`].
+    pushed: bool,
     /// The first member's checksum is known to be right.
     verified: bool,
 }
@@ -43,13 +45,14 @@ impl Default for Group {
                 kind: Super::Udp,
                 transport: 0,
                 headers: 0,
-                last: false,
+                pushed: false,
             },
             members: [0; GROUP_MAX],
             count: 0,
             bytes: 0,
             size: 0,
             complete: false,
+            pushed: false,
             verified: false,
         }
     }
@@ -66,6 +69,7 @@ impl Group {
         self.bytes = length;
         self.size = length - shape.headers;
         self.complete = false;
+        self.pushed = shape.pushed;
         self.verified = false;
     }
 
@@ -122,7 +126,8 @@ impl Group {
         self.members[self.count] = index as u32;
         self.count += 1;
         self.bytes += payload;
-        self.complete = candidate.last || payload < self.size || self.count == GROUP_MAX;
+        self.complete = payload < self.size || self.count == GROUP_MAX;
+        self.pushed |= candidate.pushed;
         true
     }
 
@@ -193,8 +198,9 @@ impl Group {
         match self.shape.kind {
             Super::Udp => above[4..6].copy_from_slice(&whole.to_be_bytes()),
             Super::Tcp4 | Super::Tcp6 => {
-                let last = packets[self.members[self.count - 1] as usize];
-                above[13] |= last[at + 13] & PSH;
+                if self.pushed {
+                    above[13] |= PSH;
+                }
             }
         }
         above[offset..offset + 2].copy_from_slice(&pseudo.begun());

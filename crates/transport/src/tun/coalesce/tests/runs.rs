@@ -9,12 +9,28 @@ use super::super::super::packets::{FIN, PSH, Recipe, assert_right};
 use super::super::VNET_LEN;
 use super::{BOTH, apart, written};
 
-/// Bytes of a packet but for the identification under DF, which the kernel writes anew, and its checksum.
+/// Bytes of a packet but for the identification under DF, which the kernel writes anew, its checksum, and PSH, which
+/// moves to the last of those that went together; a checksum that was right without it is right again.
 fn comparable(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
-    if packet.first().is_some_and(|first| first >> 4 == 4) && packet[6] & 0x40 != 0 {
+    let Some(version) = packet.first().map(|first| first >> 4) else {
+        return packet;
+    };
+    if version == 4 && packet[6] & 0x40 != 0 {
         packet[4..6].fill(0);
         packet[10..12].fill(0);
+    }
+    let (protocol, at) = match version {
+        4 => (packet[9], usize::from(packet[0] & 0x0f) * 4),
+        _ => (packet[6], 40),
+    };
+    if protocol == 6 && packet.len() >= at + 20 && packet[at + 13] & PSH != 0 {
+        packet[at + 13] &= !PSH;
+        let sum = u16::from_be_bytes([packet[at + 16], packet[at + 17]]);
+        let (sum, carry) = sum.overflowing_add(u16::from(PSH));
+        let sum = sum + u16::from(carry);
+        let sum = if sum == u16::MAX { 0 } else { sum };
+        packet[at + 16..at + 18].copy_from_slice(&sum.to_be_bytes());
     }
     packet
 }

@@ -202,7 +202,7 @@ fn one_session_holds_no_more_than_its_share() {
     let backlog = queue.backlog();
     assert!(backlog.memory <= FairLimits::default().session_bytes);
     assert!(backlog.bytes > (256 << 10) - 9_000 - 2_048);
-    for slot in [16_384, u32::MAX] {
+    for slot in [65_536, u32::MAX] {
         assert_eq!(queue.offer(slot, 1, now), Verdict::Drop, "no such session");
         assert!(!queue.push(slot, &[0]));
         queue.set_rate(slot, Some(Rate::bytes_per_second(1)));

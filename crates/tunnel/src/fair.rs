@@ -34,8 +34,8 @@ use self::sizes::Sizes;
 pub use self::bucket::Rate;
 pub use self::terms::{Backlog, FairLimits, Losses, Pop, Verdict};
 
-/// Sessions at most, as many as an exit has addresses. An idle one takes less than 128 bytes: 2 MiB at worst.
-const MAX_SLOTS: u32 = 16_384;
+/// Sessions at most, as many as an endpoint has peers. An idle one takes less than 128 bytes: 8 MiB at worst.
+const MAX_SLOTS: u32 = 65_536;
 /// The least quantum: a packet of 64 KiB then takes at most sixteen turns, each a few comparisons.
 const LEAST_QUANTUM: u32 = 4_096;
 /// With a total rate, a round of all that wait takes no longer, unless each has but the least quantum: two frames of a video call.
@@ -126,9 +126,15 @@ impl FairQueue {
         }
     }
 
-    /// Whether a packet of `len` bytes may go now. Sessions are numbered densely from 0; above 16,383 nothing is queued.
+    /// Whether every packet passes, whosever it is: then nobody needs to know whose it is.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.packets == 0 && !self.blocked && self.limited == 0 && !self.total.is_limited()
+    }
+
+    /// Whether a packet of `len` bytes may go now. Sessions are numbered densely from 0; above 65,535 nothing is queued.
     pub fn offer(&mut self, slot: u32, len: usize, now: Instant) -> Verdict {
-        if self.packets == 0 && !self.blocked && self.limited == 0 && !self.total.is_limited() {
+        if self.is_idle() {
             return Verdict::Pass;
         }
         // Nobody overtakes those that could go and wait for their turn; those that sleep are overtaken.

@@ -1,5 +1,5 @@
 //! Memory for packets that wait: chunks of one fixed block, strung into a line per session. A packet is its length, four bytes, and
-//! its bytes, across as many chunks as it takes. Nothing is allocated after the beginning.
+//! its bytes, across as many chunks as it takes. The block is taken at the beginning, and costs nothing until it is used.
 //!
 //! It refuses to judge who may have how much.
 
@@ -53,11 +53,11 @@ impl Line {
 pub(super) struct Chunks {
     /// Zeroed by the operating system, page by page, when first touched.
     bytes: Box<[u8]>,
-    /// What follows each chunk, in its line or among the free.
-    next: Box<[u32]>,
+    /// How many there are.
+    count: u32,
+    /// What follows each chunk, in its line or among the free; those beyond were never used.
+    next: Vec<u32>,
     free: u32,
-    /// From here on no chunk was ever used.
-    untouched: u32,
     taken: u32,
 }
 
@@ -65,9 +65,9 @@ impl Chunks {
     pub(super) fn new(count: u32) -> Self {
         Self {
             bytes: vec![0; count as usize * CHUNK].into_boxed_slice(),
-            next: vec![NONE; count as usize].into_boxed_slice(),
+            count,
+            next: Vec::new(),
             free: NONE,
-            untouched: 0,
             taken: 0,
         }
     }
@@ -77,7 +77,7 @@ impl Chunks {
     }
 
     pub(super) fn vacant(&self) -> u32 {
-        self.next.len() as u32 - self.taken
+        self.count - self.taken
     }
 
     /// How many chunks more a line takes for a packet of this length.
@@ -192,8 +192,8 @@ impl Chunks {
     fn take_chunk(&mut self) -> u32 {
         self.taken += 1;
         if self.free == NONE {
-            self.untouched += 1;
-            return self.untouched - 1;
+            self.next.push(NONE);
+            return self.next.len() as u32 - 1;
         }
         let chunk = self.free;
         self.free = self.next[chunk as usize];
@@ -239,7 +239,7 @@ mod tests {
             assert!(line.is_empty());
             assert_eq!((line.chunks, chunks.taken()), (0, 0), "{round}");
         }
-        assert!(chunks.untouched <= 40, "freed chunks are used again first");
+        assert!(chunks.next.len() <= 40, "freed chunks are used again first");
     }
 
     #[test]
