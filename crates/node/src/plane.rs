@@ -23,10 +23,10 @@ pub(crate) fn framing(mtu: usize) -> Framing {
 /// A consumer's session.
 pub(crate) struct ConsumerPlane<'a>(pub(crate) &'a mut ConsumerSession);
 
-/// A provider's exit, with each consumer's share of the line where shares are limited.
+/// A provider's exit, with each consumer's share of the line.
 pub(crate) struct ExitPlane<'a> {
     pub(crate) exit: &'a mut Exit,
-    pub(crate) shares: Option<&'a mut Shares>,
+    pub(crate) shares: &'a mut Shares,
 }
 
 impl Plane for ConsumerPlane<'_> {
@@ -46,11 +46,9 @@ impl Plane for ConsumerPlane<'_> {
 
 impl Plane for ExitPlane<'_> {
     fn seal(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
-        if let Some(shares) = &mut self.shares {
-            let packet = frame.bytes.get(TRANSPORT_HEADER..)?.get(..frame.packet)?;
-            if !shares.pass_down(self.exit, packet, now) {
-                return None;
-            }
+        let packet = frame.bytes.get(TRANSPORT_HEADER..)?.get(..frame.packet)?;
+        if !self.shares.pass_down(self.exit, packet, now) {
+            return None;
         }
         self.seal_released(frame, 0, now)
     }
@@ -65,14 +63,17 @@ impl Plane for ExitPlane<'_> {
             Opened::Packet(packet) => packet,
             Opened::Nothing | Opened::GateClosed => return None,
         };
-        match &mut self.shares {
-            Some(shares) => shares.pass_up(self.exit, packet, now).then_some(packet),
-            None => Some(packet),
-        }
+        let passes = self.shares.pass_up(self.exit, packet, now);
+        passes.then_some(packet)
+    }
+
+    fn hold_outbound(&mut self, hold: bool, _now: Instant) -> bool {
+        self.shares.hold_down(hold);
+        true
     }
 
     fn release_outbound(&mut self, into: &mut [u8], now: Instant) -> Option<Released> {
-        let len = self.shares.as_mut()?.release_down(into, now)?;
+        let len = self.shares.release_down(into, now)?;
         Some(Released { len, mark: 0 })
     }
 
@@ -83,7 +84,7 @@ impl Plane for ExitPlane<'_> {
     }
 
     fn release_inbound(&mut self, into: &mut [u8], now: Instant) -> Option<usize> {
-        self.shares.as_mut()?.release_up(into, now)
+        self.shares.release_up(into, now)
     }
 }
 

@@ -5,15 +5,7 @@ use std::time::Instant;
 
 use wayfare_tunnel::{FairLimits, FairQueue, Pop, Verdict};
 
-/// 64 MiB for all, touched when used: a full train for each of a thousand, an eighth of a second at 4 Gb/s. 1 MiB for one.
-/// A turn is 45 packets of 1,420 bytes, the most that leave as one datagram once they are sealed.
-const LIMITS: FairLimits = FairLimits {
-    total_bytes: 64 << 20,
-    session_bytes: 1 << 20,
-    quantum: 45 * 1_420,
-};
-
-/// The lines of all peers.
+/// The lines of all peers. Memory: [`FairLimits::CROWD`].
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     lines: Option<FairQueue>,
@@ -25,7 +17,7 @@ impl Crowd {
         if hold {
             let lines = self
                 .lines
-                .get_or_insert_with(|| FairQueue::new(LIMITS, now));
+                .get_or_insert_with(|| FairQueue::new(FairLimits::CROWD, now));
             lines.set_blocked(true);
         } else if let Some(lines) = &mut self.lines {
             lines.set_blocked(false);

@@ -61,7 +61,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) exit: Exit,
-    pub(crate) shares: Option<Shares>,
+    pub(crate) shares: Shares,
     pub(crate) pump: Pump,
     pub(crate) persistence: Persistence,
     pub(crate) hermes: HermesLink,
@@ -82,7 +82,7 @@ impl Driver {
         loop {
             self.carry_out(Clock::now()).await;
             let exit = self.exit.poll_timeout().map(|deadline| deadline.at);
-            let shares = self.shares.as_ref().and_then(Shares::poll_timeout);
+            let shares = self.shares.poll_timeout();
             let settlement = self.settlement.poll_timeout();
             let deadline = [exit, shares, settlement].into_iter().flatten().min();
             tokio::select! {
@@ -117,7 +117,7 @@ impl Driver {
     fn work(&mut self, now: Instant) {
         let mut plane = ExitPlane {
             exit: &mut self.exit,
-            shares: self.shares.as_mut(),
+            shares: &mut self.shares,
         };
         self.pump.work(&mut plane, now);
         self.exit.handle_batch_end(now);
@@ -136,8 +136,8 @@ impl Driver {
                     Ok(reply) => {
                         self.sessions_seen += 1;
                         let slot = self.exit.slot_of(reply.network.consumer_v4.into());
-                        if let (Some(shares), Some(slot)) = (&mut self.shares, slot) {
-                            shares.open(slot);
+                        if let Some(slot) = slot {
+                            self.shares.open(slot);
                         }
                         tracing::info!(agreement = %request.agreement.id.0, "session opened");
                     }

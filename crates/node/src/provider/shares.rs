@@ -1,5 +1,5 @@
-//! Each consumer's share of the line: rates for one and for all, in both directions, and a fair turn for everybody who waits.
-//! It refuses to exist without a rate: where nothing is limited, packets pass without being looked at twice.
+//! Each consumer's share of the line: rates for one and for all, in both directions, and a fair turn for everybody who waits, be it
+//! for a rate or because of a crowd. It refuses to look at a packet twice where nothing is limited and nobody waits.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -18,22 +18,31 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// `None` when nothing is limited.
-    pub(crate) fn new(limits: Limits, now: Instant) -> Option<Self> {
-        if limits == Limits::default() {
-            return None;
-        }
+    /// Memory is touched when something waits: at most 8 MiB for what goes up, which waits for rates only, and 64 MiB for what goes
+    /// down ([`FairLimits::CROWD`]).
+    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         let rate = |bits: Option<u64>| bits.map(Rate::bits_per_second);
-        let queue = || {
-            let mut queue = FairQueue::new(FairLimits::default(), now);
+        let queue = |memory| {
+            let mut queue = FairQueue::new(memory, now);
             queue.set_total_rate(rate(limits.total));
             queue
         };
-        Some(Self {
+        let up = FairLimits::default();
+        let mut down = FairLimits::CROWD;
+        if limits != Limits::default() {
+            // At a slow rate a long line is a long wait.
+            down.session_bytes = up.session_bytes;
+        }
+        Self {
             session: rate(limits.session),
-            up: queue(),
-            down: queue(),
-        })
+            up: queue(up),
+            down: queue(down),
+        }
+    }
+
+    /// In a crowd: whatever comes for consumers waits, until `false`.
+    pub(crate) fn hold_down(&mut self, hold: bool) {
+        self.down.set_blocked(hold);
     }
 
     /// A new session has this slot: what the one before it left is forgotten.
@@ -78,6 +87,9 @@ fn pass<'a>(
     side: impl FnOnce(&IpPacket<'a>) -> IpAddr,
     now: Instant,
 ) -> bool {
+    if queue.is_idle() {
+        return true;
+    }
     let Ok(parsed) = IpPacket::parse(packet) else {
         return false;
     };

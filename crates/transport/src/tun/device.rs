@@ -24,9 +24,10 @@ use super::options::{Counting, Offloads, TunCounts, TunOptions};
 use super::vnet::VNET_LEN;
 use super::{Tun, link, sys};
 
-/// Packets the kernel holds for us: 25 ms at 1 Gb/s of 1,420-byte packets. Its own default, 500,
-/// overflows during one scheduling delay.
-const QUEUE_PACKETS: libc::c_int = 2048;
+/// Packets the kernel holds for us: the windows of a thousand streams (45 segments) that it sends in
+/// bursts of two, with room. What overflows is lost by lot: with 2,048 a thousand consumers' shares
+/// had a Jain index of 0.24, with 8,192 of 0.54, with this 0.97 to 0.99. 256 KiB of the kernel's.
+const QUEUE_PACKETS: libc::c_int = 32_768;
 /// `GSO_LEGACY_MAX_SIZE`: what every device may be given without further ado.
 const SUPER_BYTES: usize = 65_536;
 
