@@ -10,7 +10,7 @@ use crate::message::TAG;
 use crate::message::{OVERHEAD, TRANSPORT_HEADER, write_transport_header};
 use crate::noise::nonce;
 use crate::replay::ReplayWindow;
-use crate::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, elapsed};
+use crate::timers::{LATE_REKEY_TIME, REJECT_AFTER_TIME, REKEY_AFTER_TIME, elapsed};
 
 /// A new handshake is due after this many messages under one key (WireGuard paper, section 6.1).
 pub(crate) const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
@@ -38,6 +38,8 @@ pub(crate) struct Keypair {
     pub(crate) next_counter: u64,
     replay: ReplayWindow,
     pub(crate) born: Instant,
+    /// Compared with for each packet, which costs less than counting an age.
+    dies: Instant,
     /// An initiator asks for new keys once when data still arrives close to the end.
     pub(crate) asked_late: bool,
 }
@@ -69,13 +71,14 @@ impl Keypair {
             next_counter: 0,
             replay,
             born,
+            dies: born + REJECT_AFTER_TIME,
             asked_late: false,
         }
     }
 
     /// Whether these keys may still be used at all.
     pub(crate) fn is_alive(&self, now: Instant) -> bool {
-        elapsed(self.born, now) < REJECT_AFTER_TIME
+        now < self.dies
     }
 
     /// Whether anything was opened with these keys.
@@ -93,6 +96,13 @@ impl Keypair {
         let limit = rekey_after.min(REKEY_AFTER_TIME);
         let by_age = self.role == Role::Initiator && elapsed(self.born, now) >= limit;
         by_age || self.next_counter > REKEY_AFTER_MESSAGES
+    }
+
+    /// Whether data that arrives now makes us ask for new keys, although we need not have anything to send.
+    pub(crate) fn asks_late(&self, now: Instant) -> bool {
+        self.role == Role::Initiator
+            && !self.asked_late
+            && elapsed(self.born, now) >= LATE_REKEY_TIME
     }
 
     /// Seals what lies in `frame` between [`TRANSPORT_HEADER`] bytes of room and [`TAG`] bytes of room, padding included,

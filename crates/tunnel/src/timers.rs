@@ -97,32 +97,39 @@ impl PeerTimers {
     }
 
     /// Any authenticated packet was sent: no keepalive is owed, and the path was kept open.
-    pub(crate) fn sent(&mut self, now: Instant, persistent: Option<Duration>) {
+    ///
+    /// As the three below it says whether a timer began to run. Only then can the soonest have become sooner: a timer
+    /// that runs is only ever stopped or put off by traffic.
+    pub(crate) fn sent(&mut self, now: Instant, persistent: Option<Duration>) -> bool {
         self.keepalive = None;
         self.keepalive_again = false;
-        self.kept_open(now, persistent);
+        self.kept_open(now, persistent)
     }
 
     /// A packet with content was sent: an answer of some kind is expected.
-    pub(crate) fn sent_packet(&mut self, now: Instant, jitter: Duration) {
-        if self.silence.is_none() {
+    pub(crate) fn sent_packet(&mut self, now: Instant, jitter: Duration) -> bool {
+        let begins = self.silence.is_none();
+        if begins {
             self.silence = Some(now + SILENCE_TIMEOUT + jitter);
         }
+        begins
     }
 
     /// Any authenticated packet was received: the other end lives.
-    pub(crate) fn received(&mut self, now: Instant, persistent: Option<Duration>) {
+    pub(crate) fn received(&mut self, now: Instant, persistent: Option<Duration>) -> bool {
         self.silence = None;
-        self.kept_open(now, persistent);
+        self.kept_open(now, persistent)
     }
 
     /// A packet with content was received: owe a keepalive unless we send first.
-    pub(crate) fn received_packet(&mut self, now: Instant) {
-        if self.keepalive.is_some() {
-            self.keepalive_again = true;
-        } else {
+    pub(crate) fn received_packet(&mut self, now: Instant) -> bool {
+        let begins = self.keepalive.is_none();
+        if begins {
             self.keepalive = Some(now + KEEPALIVE_TIMEOUT);
+        } else {
+            self.keepalive_again = true;
         }
+        begins
     }
 
     /// New keys: their erasure is counted from here.
@@ -130,8 +137,10 @@ impl PeerTimers {
         self.erasure = Some(now + ERASE_AFTER_TIME);
     }
 
-    fn kept_open(&mut self, now: Instant, persistent: Option<Duration>) {
+    fn kept_open(&mut self, now: Instant, persistent: Option<Duration>) -> bool {
+        let begins = self.persistent.is_none() && persistent.is_some();
         self.persistent = persistent.map(|interval| after(now, interval));
+        begins
     }
 }
 

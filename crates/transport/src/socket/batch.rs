@@ -11,7 +11,7 @@ use super::pile::Pile;
 
 /// Received datagrams with their sources. Reuse one for all calls.
 ///
-/// A receiver that leads makes it take 1 MiB for the kernel to write to, once; one that does not
+/// A receiver that leads makes it take 2 MiB for the kernel to write to, once; one that does not
 /// fills it with at most the 4 MiB of its queue, which are given back when it leads.
 #[derive(Debug, Default)]
 pub struct Batch {

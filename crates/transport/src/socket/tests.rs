@@ -189,7 +189,7 @@ async fn a_kernel_that_does_not_coalesce_is_read_datagram_by_datagram() {
         let mut seen = Vec::new();
         while seen.len() < 40 {
             let count = within(tunnel.recv(&mut batch)).await.unwrap();
-            assert!(!leads || count <= 16, "16 buffers, a datagram each");
+            assert!(!leads || count <= 32, "32 buffers, a datagram each");
             seen.extend(batch.iter().map(|(_, d)| (d.len(), d[999])));
         }
         assert_eq!(seen, (0..40).map(|n| (1000, n)).collect::<Vec<_>>());
@@ -281,8 +281,8 @@ async fn a_leader_holds_a_fixed_amount_of_memory_whatever_is_sent() {
         // By then nothing read before it led is left.
         if round >= 5 {
             let memory = batch.memory();
-            // 1 MiB of buffers, and what 16 buffers of 65 segments can make of runs.
-            let bound = intake::MEMORY + 2 * 16 * 65 * size_of::<pile::Run>();
+            // 2 MiB of buffers, and what 32 buffers of 65 segments can make of runs.
+            let bound = intake::MEMORY + 2 * 32 * 65 * size_of::<pile::Run>();
             assert!((intake::MEMORY..=bound).contains(&memory), "{memory}");
             let stats = receiver.stats();
             assert_eq!((stats.tunnel_queued_bytes, stats.quic_queued_bytes), (0, 0));

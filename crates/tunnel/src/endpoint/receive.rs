@@ -7,11 +7,10 @@ use std::time::Instant;
 
 use super::{DropReason, Endpoint, Event, PeerId, Received, Transmit};
 use crate::handshake;
-use crate::keypair::{Role, Unopened};
+use crate::keypair::Unopened;
 use crate::message::{MessageKind, TRANSPORT_HEADER, classify, counter_of, index_at};
 use crate::packet::IpPacket;
 use crate::peer::Place;
-use crate::timers::{LATE_REKEY_TIME, elapsed};
 
 impl Endpoint {
     /// Takes one datagram of any content and length. Packets are decrypted in place.
@@ -48,9 +47,7 @@ impl Endpoint {
                 Unopened::Replayed => DropReason::Replayed,
                 Unopened::Forged => DropReason::Forged,
             })?;
-        let ask_late = pair.role == Role::Initiator
-            && !pair.asked_late
-            && elapsed(pair.born, now) >= LATE_REKEY_TIME;
+        let ask_late = pair.asks_late(now);
         pair.asked_late |= ask_late;
         // Authenticated from here on. Only the newest packet moves the peer: one that was overtaken, by younger keys
         // too, comes from where the peer was (or from who held it back), not from where it is.
@@ -59,16 +56,16 @@ impl Endpoint {
         if is_newest {
             peer.address = Some(from);
         }
-        peer.timers.received(now, peer.persistent);
+        let mut begins = peer.timers.received(now, peer.persistent);
         let packet = if plain.is_empty() {
             None
         } else {
+            begins |= peer.timers.received_packet(now);
             Some(IpPacket::parse(plain))
         };
-        if packet.is_some() {
-            peer.timers.received_packet(now);
+        if begins {
+            self.agenda.keep(id, &mut peer.timers);
         }
-        self.agenda.keep(id, &mut peer.timers);
         if let Some(old) = moved_from {
             self.tell(Event::Roamed {
                 peer: id,

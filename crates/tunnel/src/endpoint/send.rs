@@ -121,8 +121,9 @@ impl Endpoint {
             return Sealed::Dropped(DropReason::KeyExpired);
         };
         let due = pair.is_due(now, self.config.rekey_after);
-        peer.note_sent_packet(length, now);
-        self.agenda.keep(id, &mut peer.timers);
+        if peer.note_sent_packet(length, now) {
+            self.agenda.keep(id, &mut peer.timers);
+        }
         if due {
             self.rekey(id, now);
         }
@@ -301,10 +302,11 @@ impl Peer {
         Some(payload)
     }
 
-    fn note_sent_packet(&mut self, len: usize, now: Instant) {
+    /// Whether a timer began to run.
+    fn note_sent_packet(&mut self, len: usize, now: Instant) -> bool {
         self.stats.tx_packets += 1;
         self.stats.tx_bytes += len as u64;
-        self.timers.sent(now, self.persistent);
-        self.timers.sent_packet(now, self.jitter);
+        let begins = self.timers.sent(now, self.persistent);
+        self.timers.sent_packet(now, self.jitter) || begins
     }
 }
