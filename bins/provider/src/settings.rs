@@ -96,7 +96,7 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         key: "chunk_limit",
         preset: None,
-        help: "most credit for one session; 64 chunks by default",
+        help: "most credit for one session; 128 chunks by default",
     },
     Setting {
         key: "device",
@@ -243,7 +243,8 @@ fn offer(settings: &Settings) -> Result<Offer, Failure> {
     };
     let chunk_limit = match settings.parse("chunk_limit")? {
         Some(limit) => limit,
-        None => chunk.mul_div_down(64, 1),
+        // What a consumer asks for by default: 256 MiB, or 256 seconds.
+        None => chunk.mul_div_down(128, 1),
     };
     let contact: Vec<SocketAddr> = settings.list("advertise")?;
     if contact.is_empty() {

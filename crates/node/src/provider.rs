@@ -7,6 +7,7 @@ mod paths;
 mod peer;
 mod settlement;
 mod shares;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -44,6 +45,7 @@ use crate::{Network, NodeError, chance, node_name, plane};
 
 pub(crate) use self::driver::sleep_until;
 pub(crate) use self::shares::Shares;
+pub(crate) use self::waiting::WaitingRoom;
 
 /// Inner packets are at most this long: 1,500 less 40 (IPv6), 8 (UDP) and 32 (tunnel).
 const MTU: u16 = 1_420;
@@ -63,7 +65,7 @@ pub struct Offer {
     pub price: Price,
     /// The largest first chunk accepted.
     pub chunk: Amount,
-    /// The most credit ever given to one session.
+    /// The most credit ever given to one session, also to one whose terms would allow more.
     pub chunk_limit: Amount,
     /// ISO 3166 alpha-2 code of the country of the exit.
     pub country: String,
@@ -205,6 +207,7 @@ impl ProviderBuilder {
         let driver = Driver {
             exit,
             shares: Shares::new(self.limits, Clock::now()),
+            waiting: WaitingRoom::default(),
             pump: Pump::new(socket, receiver, tun, framing),
             persistence: Persistence::new(Arc::clone(&self.ledger)),
             hermes: HermesLink::start(
@@ -325,6 +328,7 @@ impl ProviderBuilder {
             secret: self.derive("preimages"),
             fee_cap_basis_points: 2_000,
             own_cap: Amount::ZERO,
+            credit_cap: self.offer.chunk_limit,
             patience: Patience::default(),
         };
         let now = Clock::now();
@@ -336,7 +340,6 @@ impl ProviderBuilder {
             vault: network.vault,
             price: self.offer.price,
             chunk: self.offer.chunk,
-            chunk_limit: self.offer.chunk_limit,
             pool_v4: self.pool_v4,
             pool_v6: self.pool_v6.filter(|_| carries_v6),
             mtu: MTU,

@@ -68,10 +68,19 @@ impl Agreement {
 
     /// What may be outstanding once `paid` has been promised within this agreement: the first chunk, later an eighth of what was
     /// already paid, never more than the limit. Both sides compute it alike.
+    ///
+    /// What is at stake: the provider may not be paid for this much, the consumer may have paid this much for nothing. Either has
+    /// by then had at least eight times as much from the other, or stakes the first chunk.
     #[must_use]
     pub fn allowance(&self, paid: Amount) -> Amount {
         let earned = paid.mul_div_down(1, TRUST_SHARE);
         self.chunk.max(earned.min(self.chunk_limit))
+    }
+
+    /// The same for a side that gives no more than `most`, whatever the other would: it only asks for payments more often.
+    #[must_use]
+    pub fn allowance_within(&self, paid: Amount, most: Amount) -> Amount {
+        self.allowance(paid).min(self.chunk.max(most))
     }
 }
 

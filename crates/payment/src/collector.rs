@@ -6,9 +6,9 @@
 //!
 //! It refuses to serve on a consumer's word: the gate counts only what the Hermes has promised and the ledger holds.
 //!
-//! How deep the pipeline is: an invoice goes out whenever a quarter of the allowance has been used since the last one, and the gate
-//! closes when a whole allowance is not covered. So the gate stays open while a payment takes no longer, from invoice to durable
-//! promise, than the consumer needs to use three quarters of its allowance.
+//! How deep the pipeline is: an invoice goes out when a quarter of the allowance has been used since the last one, though no more
+//! than four times a second, and at once when half of it has been used. The gate closes when a whole allowance is not covered. So it
+//! stays open while a payment takes no longer, from invoice to durable promise, than the consumer needs to use half its allowance.
 
 mod book;
 mod config;
@@ -103,6 +103,7 @@ impl Collector {
         rows: impl IntoIterator<Item = (Table, Row)>,
         now: Instant,
     ) -> Result<Self, RecordError> {
+        let credit_cap = config.credit_cap;
         let mut collector = Self::new(config);
         for (table, row) in rows {
             match table {
@@ -122,7 +123,7 @@ impl Collector {
                     {
                         collector
                             .earnings
-                            .insert(terms.id, Earning::restored(record, now));
+                            .insert(terms.id, Earning::restored(record, credit_cap, now));
                     }
                 }
                 _ => return Err(fault(table, &row.0, RecordFault::Foreign)),
@@ -165,7 +166,8 @@ impl Collector {
             if self.earnings.len() >= MAX_COLLECTOR_AGREEMENTS {
                 return Err(AdmissionRefusal::TooMany(self.earnings.len()));
             }
-            self.earnings.insert(id, Earning::new(terms, now));
+            self.earnings
+                .insert(id, Earning::new(terms, self.config.credit_cap, now));
         }
         self.invoice_if_due(id, now);
         Ok(())
@@ -257,6 +259,12 @@ impl Collector {
     #[must_use]
     pub fn promised(&self) -> Amount {
         self.pipeline.promised()
+    }
+
+    /// The most credit that an agreement is given beyond its first chunk.
+    #[must_use]
+    pub fn credit_cap(&self) -> Amount {
+        self.config.credit_cap
     }
 
     /// What the Hermes' durable promises cover of an agreement.

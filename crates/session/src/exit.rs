@@ -54,8 +54,6 @@ pub struct ExitConfig {
     pub price: Price,
     /// The largest first chunk that is accepted.
     pub chunk: Amount,
-    /// The largest credit that is ever given to one session.
-    pub chunk_limit: Amount,
     /// Tunnel addresses of consumers.
     pub pool_v4: Ipv4Net,
     /// IPv6 tunnel addresses; `None` when the exit carries no IPv6.
@@ -147,8 +145,13 @@ pub enum Opened<'a> {
     Packet(&'a [u8]),
     /// Nothing to forward: a handshake, a keepalive, or dropped.
     Nothing,
-    /// Held back: the consumer's credit is used up.
-    GateClosed,
+    /// Held back, not counted: the consumer's credit is used up, or earlier packets wait for it, see [`Exit::set_waiting`].
+    GateClosed {
+        /// Whose it is.
+        slot: u32,
+        /// It may be kept, and asked for again with [`Exit::pass_up`].
+        packet: &'a [u8],
+    },
 }
 
 impl Exit {
@@ -243,14 +246,13 @@ impl Exit {
             Received::Packet { peer, packet } => match self.sender_of(packet, peer) {
                 Some(slot) => {
                     self.heard(slot, now);
-                    if self.may_pass(slot, now) {
-                        self.count(slot, packet.len(), Direction::Up);
+                    if !self.has_waiting(slot) && self.pass_up(slot, packet.len(), now) {
                         Opened::Packet(packet)
                     } else {
-                        Opened::GateClosed
+                        Opened::GateClosed { slot, packet }
                     }
                 }
-                None => Opened::GateClosed,
+                None => Opened::Nothing,
             },
             Received::Keepalive { peer } | Received::Handshake { peer } => {
                 if let Some(slot) = self.roster.slot_of(peer) {
@@ -522,8 +524,8 @@ impl Exit {
                 } => self.handle_ended(agreement, unpaid, now),
             }
         }
-        // No allowance is larger: see `Agreement::allowance` and the terms that are admitted.
-        let allowance = self.config.chunk.max(self.config.chunk_limit);
+        // No allowance is larger: see `Agreement::allowance_within` and the terms that are admitted.
+        let allowance = self.config.chunk.max(self.collector.credit_cap());
         self.tight = self.collector.headroom() < allowance;
     }
 

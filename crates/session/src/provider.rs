@@ -26,6 +26,8 @@ const TELL_SHARE: u128 = 4;
 #[derive(Debug)]
 pub struct ProviderSession {
     pub(crate) agreement: Agreement,
+    /// No allowance is larger, whatever the agreement says.
+    credit_cap: Amount,
     pub(crate) token: SessionToken,
     pub(crate) lease: Lease,
     pub(crate) meter: Meter,
@@ -39,6 +41,8 @@ pub struct ProviderSession {
     pub(crate) dirty: bool,
     /// When the payments are told of the time that has passed; `None` while that can wait for the next report.
     pub(crate) tell_at: Option<Instant>,
+    /// Its earlier packets wait with the driver.
+    pub(crate) waiting: bool,
     /// Packets held back by the gate.
     pub(crate) held: u64,
 }
@@ -68,12 +72,14 @@ pub struct SessionStatus {
 impl ProviderSession {
     pub(crate) fn new(
         agreement: Agreement,
+        credit_cap: Amount,
         token: SessionToken,
         lease: Lease,
         now: Instant,
     ) -> Self {
         Self {
             agreement,
+            credit_cap,
             token,
             lease,
             meter: Meter::default(),
@@ -85,6 +91,7 @@ impl ProviderSession {
             claimed: Usage::default(),
             dirty: false,
             tell_at: None,
+            waiting: false,
             held: 0,
         }
     }
@@ -97,7 +104,7 @@ impl ProviderSession {
         }
         let agreement = &self.agreement;
         let share = agreement
-            .allowance(self.paid)
+            .allowance_within(self.paid, self.credit_cap)
             .mul_div_down(HOUR_MILLIS, TELL_SHARE);
         let millis = share
             .units()
@@ -189,7 +196,13 @@ mod tests {
             v4: [10, 80, 0, 2].into(),
             v6: None,
         };
-        ProviderSession::new(agreement, SessionToken([7; 32]), lease, now)
+        ProviderSession::new(
+            agreement,
+            Amount::from_units(14_000),
+            SessionToken([7; 32]),
+            lease,
+            now,
+        )
     }
 
     fn shut(why: &str) -> GateState {
@@ -261,6 +274,8 @@ mod tests {
         check(3_600_000, 4_000, millis(1_000));
         // An eighth of 96,000 may be outstanding, a quarter of which is 3 s.
         check(3_600_000, 96_000, millis(3_000));
+        // However much was paid, the provider's own cap of 14,000 bounds it.
+        check(3_600_000, 1_000_000, millis(3_500));
         // From 5 s on the reports are soon enough.
         check(720_000, 4_000, None);
         check(720_001, 4_000, millis(4_999));

@@ -51,6 +51,7 @@ impl Scene {
             secret: B256::repeat_byte(5),
             fee_cap_basis_points: 100,
             own_cap: Amount::ZERO,
+            credit_cap: Amount::MAX,
             patience: Patience::default(),
         });
         let account = HermesAccount {

@@ -34,9 +34,6 @@ const RAMP: u64 = 2;
 /// What a second of a download is taken for, in GiB: more than both cores can carry.
 const GIB_PER_SECOND: u64 = 2;
 
-/// First chunks that credit may grow to, as the consumer's program writes it into an agreement.
-const GROWTH: i128 = 16;
-
 /// Nobody leaves in this story.
 const EXIT_DELAY: Duration = Duration::from_secs(60);
 
@@ -63,7 +60,7 @@ impl Plan {
         ensure!(allowed.contains(&seconds), "--seconds takes {least} to 60");
         let plan = Self { rounds, seconds };
         // Where the Hermes could owe more than it has, the provider looks at every packet.
-        let most = plan.deposit() + plan.chunk() * GROWTH;
+        let most = plan.deposit() + plan.chunk();
         ensure!(
             most < COLLATERAL,
             "--rounds and --seconds take less: the Hermes has {} to pay with, {} may be owed",
@@ -164,7 +161,8 @@ fn trust(stage: &mut Stage, plan: Plan) -> anyhow::Result<()> {
     stage.hermes_run.wait_for("running", UP)?;
     stage.provider_run.terminate(DOWN)?;
     let chunk = set("chunk", plan.chunk());
-    let limit = set("chunk_limit", plan.chunk() * GROWTH);
+    // The consumer's credit ends at 256 MiB all the same.
+    let limit = set("chunk_limit", plan.chunk());
     let words = ["run", "--set", &chunk, "--set", &limit];
     stage.provider_run = stage.provider.start(&words)?;
     stage.provider_run.wait_for("running", UP).map(drop)
@@ -207,8 +205,8 @@ mod tests {
             ("--seconds", "2"),
             ("--rounds", "0"),
             ("--seconds", "61"),
-            // 61 times 16 tokens, and credit for as much as 128: more than the Hermes has.
-            ("--rounds", "60"),
+            // 62 times 16 tokens, and credit for as much as 8: more than the Hermes has.
+            ("--rounds", "61"),
         ];
         for (flag, value) in bad {
             let error = Plan::read(&Given::of(&[(flag, value)])).unwrap_err();

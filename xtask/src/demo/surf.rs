@@ -228,8 +228,7 @@ fn close(
         &Bar::Within(0.99, 1.01),
         note,
     );
-    // Credit grows to sixteen chunks of a mebibyte at most: fewer promises would be too much trust.
-    let least = (mib / 16).max(2) as f64;
+    let least = fewest_promises(mib) as f64;
     report.number(
         "promises",
         Some(promises),
@@ -241,4 +240,15 @@ fn close(
         promised: total,
         first: promised[0],
     })
+}
+
+/// Credit is an eighth of what was paid, between a mebibyte and 256: fewer promises than this would
+/// be too much trust. The last credit may stay unused until the end.
+fn fewest_promises(mib: u64) -> u64 {
+    let (mut paid_kib, mut promises) = (1_024_u64, 0);
+    while paid_kib < mib.saturating_mul(1_024) {
+        paid_kib += (paid_kib / 8).clamp(1_024, 256 * 1_024);
+        promises += 1;
+    }
+    promises.max(2)
 }

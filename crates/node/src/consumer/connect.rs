@@ -33,8 +33,9 @@ const EVENTS: usize = 256;
 const REATTACH: Duration = Duration::from_secs(1);
 /// The default first chunk: one second at the hourly price or a mebibyte, whichever costs more.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// The default most credit: this many first chunks.
-const CHUNK_GROWTH: u32 = 16;
+/// The most credit: this many default first chunks, 256 MiB at a price for traffic. That is half a second at 4 Gb/s, in which
+/// two payments fit; it is earned by having paid eight times as much.
+const CHUNK_GROWTH: u128 = 256;
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -113,10 +114,9 @@ impl Node {
     }
 
     fn terms(&self, proposal: &Proposal, options: &ConnectOptions) -> Result<Agreement, NodeError> {
-        let chunk = options
-            .chunk
-            .unwrap_or_else(|| default_chunk(&proposal.price));
-        let chunk_limit = (1..CHUNK_GROWTH).fold(chunk, |sum, _| sum.saturating_add(chunk));
+        let usual = default_chunk(&proposal.price);
+        let chunk = options.chunk.unwrap_or(usual);
+        let chunk_limit = usual.mul_div_down(CHUNK_GROWTH, 1).max(chunk);
         Ok(Agreement {
             id: agreement_id(chance::bytes()?),
             consumer: self.identity(),

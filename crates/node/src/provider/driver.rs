@@ -15,7 +15,7 @@ use wayfare_transport::{Clock, Pump};
 
 use super::hermes::{HermesAnswer, HermesLink};
 use super::settlement::{SettleAnswer, Settlement};
-use super::{ProviderStatus, Shares};
+use super::{ProviderStatus, Shares, WaitingRoom};
 use crate::NodeError;
 use crate::persistence::Persistence;
 use crate::plane::ExitPlane;
@@ -62,6 +62,7 @@ pub(crate) enum Command {
 pub(crate) struct Driver {
     pub(crate) exit: Exit,
     pub(crate) shares: Shares,
+    pub(crate) waiting: WaitingRoom,
     pub(crate) pump: Pump,
     pub(crate) persistence: Persistence,
     pub(crate) hermes: HermesLink,
@@ -84,7 +85,11 @@ impl Driver {
             let exit = self.exit.poll_timeout().map(|deadline| deadline.at);
             let shares = self.shares.poll_timeout();
             let settlement = self.settlement.poll_timeout();
-            let deadline = [exit, shares, settlement].into_iter().flatten().min();
+            let waiting = self.waiting.poll_timeout(&self.exit, Clock::now());
+            let deadline = [exit, shares, settlement, waiting]
+                .into_iter()
+                .flatten()
+                .min();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 ready = self.pump.ready() => {
@@ -107,6 +112,7 @@ impl Driver {
                     let now = Clock::now();
                     self.exit.handle_timeout(now);
                     self.settlement.handle_timeout(now);
+                    self.waiting.handle_timeout(&mut self.exit, now);
                     self.work(now);
                 }
             }
@@ -118,6 +124,7 @@ impl Driver {
         let mut plane = ExitPlane {
             exit: &mut self.exit,
             shares: &mut self.shares,
+            waiting: &mut self.waiting,
         };
         self.pump.work(&mut plane, now);
         self.exit.handle_batch_end(now);
@@ -137,6 +144,7 @@ impl Driver {
                         self.sessions_seen += 1;
                         let slot = self.exit.slot_of(reply.network.consumer_v4.into());
                         if let Some(slot) = slot {
+                            self.waiting.open(slot);
                             self.shares.open(slot);
                         }
                         tracing::info!(agreement = %request.agreement.id.0, "session opened");

@@ -23,6 +23,8 @@ pub struct CollectorConfig {
     pub fee_cap_basis_points: u16,
     /// What this Hermes may owe beyond what the chain shows of it.
     pub own_cap: Amount,
+    /// The most credit that one agreement is given, also where its terms would allow more; never less than its first chunk.
+    pub credit_cap: Amount,
     /// How patient.
     pub patience: Patience,
 }
@@ -32,6 +34,8 @@ pub struct CollectorConfig {
 pub struct Patience {
     /// Something owed is invoiced after this long, however little it is.
     pub invoice_every: Duration,
+    /// A quarter of the allowance is invoiced no sooner than this after the invoice before; half of it at once.
+    pub invoice_pace: Duration,
     /// An unanswered invoice is sent again.
     pub resend_invoice: Duration,
     /// The last invoice of a session is given up.
@@ -50,6 +54,8 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             invoice_every: Duration::from_secs(10),
+            // Four a second: a promise costs three computers a few milliseconds together.
+            invoice_pace: Duration::from_millis(250),
             resend_invoice: Duration::from_secs(2),
             last_invoice: Duration::from_secs(30),
             issue: Duration::from_secs(11),

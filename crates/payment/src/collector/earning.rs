@@ -15,8 +15,10 @@ const MAX_PENDING: usize = 2;
 /// An ended agreement's payment that the Hermes refused this often is given up: without an end, consumers without a deposit could
 /// fill the table.
 const MAX_REFUSALS: u32 = 8;
-/// The share of the allowance after whose use the next invoice goes out: one quarter (see the arithmetic at the top of `collector`).
+/// The share of the allowance that is worth an invoice: one quarter (see the arithmetic at the top of `collector`).
 const INVOICE_SHARE: u128 = 4;
+/// The share that is invoiced at once, however soon after the last invoice: one half.
+const HASTY_SHARE: u128 = 2;
 
 #[derive(Debug)]
 pub(super) struct OpenInvoice {
@@ -43,6 +45,8 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) struct Earning {
     pub(super) terms: SignedAgreement,
+    /// No allowance is larger, whatever the terms say.
+    credit_cap: Amount,
     pub(super) usage: Usage,
     cost: Amount,
     pub(super) open: Option<OpenInvoice>,
@@ -59,9 +63,10 @@ pub(super) struct Earning {
 }
 
 impl Earning {
-    pub(super) fn new(terms: SignedAgreement, now: Instant) -> Self {
+    pub(super) fn new(terms: SignedAgreement, credit_cap: Amount, now: Instant) -> Self {
         Self {
             terms,
+            credit_cap,
             usage: Usage::default(),
             cost: Amount::ZERO,
             open: None,
@@ -75,7 +80,11 @@ impl Earning {
         }
     }
 
-    pub(super) fn restored(record: CollectorAgreementRecord, now: Instant) -> Self {
+    pub(super) fn restored(
+        record: CollectorAgreementRecord,
+        credit_cap: Amount,
+        now: Instant,
+    ) -> Self {
         let pending = |exchange| Pending {
             exchange,
             durable: true,
@@ -85,7 +94,7 @@ impl Earning {
             uncertain: true,
             not_before: None,
         };
-        let mut earning = Self::new(record.terms, now);
+        let mut earning = Self::new(record.terms, credit_cap, now);
         earning.seen = record.seen;
         earning.count(&record.usage);
         earning.covered = record.covered;
@@ -130,7 +139,8 @@ impl Earning {
 
     /// What may be outstanding.
     pub(super) fn allowance(&self) -> Amount {
-        self.terms.agreement.allowance(self.covered)
+        let terms = &self.terms.agreement;
+        terms.allowance_within(self.covered, self.credit_cap)
     }
 
     /// What this agreement may yet add to the Hermes' debt: used, asked for or paid, and not covered.
@@ -210,10 +220,21 @@ impl Earning {
         let Some(total) = self.next_total() else {
             return false;
         };
+        if self.accepted().is_zero() {
+            return true;
+        }
         let owed = total.saturating_sub(self.accepted());
-        self.accepted().is_zero()
-            || owed >= self.allowance().mul_div_up(1, INVOICE_SHARE)
-            || now >= self.last_invoice_at + patience.invoice_every
+        owed >= self.allowance().mul_div_up(1, HASTY_SHARE)
+            || now >= self.last_invoice_at + self.pause(owed, patience)
+    }
+
+    /// How long after the last invoice one over `owed` may wait.
+    fn pause(&self, owed: Amount, patience: &Patience) -> Duration {
+        if owed >= self.allowance().mul_div_up(1, INVOICE_SHARE) {
+            patience.invoice_pace
+        } else {
+            patience.invoice_every
+        }
     }
 
     pub(super) fn sent(&mut self, invoice: Invoice, now: Instant) {
@@ -248,12 +269,16 @@ impl Earning {
             at: open.sent_at + patience.resend_invoice,
             why: Why::InvoiceUnanswered,
         });
-        let due =
-            (self.ended_at.is_none() && !self.accepted().is_zero() && self.next_total().is_some())
-                .then(|| Deadline {
-                    at: self.last_invoice_at + patience.invoice_every,
+        let due = self
+            .next_total()
+            .filter(|_| self.ended_at.is_none() && !self.accepted().is_zero())
+            .map(|total| {
+                let owed = total.saturating_sub(self.accepted());
+                Deadline {
+                    at: self.last_invoice_at + self.pause(owed, patience),
                     why: Why::InvoiceDue,
-                });
+                }
+            });
         let over = self
             .ended_at
             .filter(|_| self.pending.is_empty() && self.covered == self.covered_next)

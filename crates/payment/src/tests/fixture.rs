@@ -120,6 +120,7 @@ pub(crate) fn collector_config() -> CollectorConfig {
         secret: secret(),
         fee_cap_basis_points: 200,
         own_cap: Amount::ZERO,
+        credit_cap: Amount::MAX,
         patience: Patience::default(),
     }
 }

@@ -140,15 +140,9 @@ impl Exit {
         if agreement.price != config.price {
             return terms("the price has changed: fetch the proposal again".into());
         }
-        if agreement.chunk.is_zero()
-            || agreement.chunk > config.chunk
-            || agreement.chunk_limit > config.chunk_limit
-        {
-            let message = format!(
-                "chunks of up to {} growing to {} are given",
-                config.chunk, config.chunk_limit
-            );
-            return terms(message);
+        // How far the consumer would let its credit grow is its own affair: the collector gives what it is told to.
+        if agreement.chunk.is_zero() || agreement.chunk > config.chunk {
+            return terms(format!("first chunks of up to {} are given", config.chunk));
         }
         if agreement.consumer_channel != facts.channel {
             return terms(
@@ -219,7 +213,13 @@ impl Exit {
             )
         })?;
         self.pool.occupy(&lease, peer);
-        let session = ProviderSession::new(request.agreement, token, lease, now);
+        let session = ProviderSession::new(
+            request.agreement,
+            self.collector.credit_cap(),
+            token,
+            lease,
+            now,
+        );
         self.roster.insert(peer, session);
         self.by_agreement.insert(request.agreement.id, lease.slot);
         self.by_token.insert(token, lease.slot);

@@ -7,7 +7,15 @@ use wayfare_payment::Gate;
 
 use super::pass::Pass;
 use super::{Exit, ExitOutput};
+use crate::provider::ProviderSession;
 use crate::{GateState, ProviderFrame};
+
+/// Whether a pass is compared with the collector's gate after so many bytes, in builds with such checks: one packet of 64, whatever
+/// their lengths, since the gate's price of each packet is what the pass spares.
+fn is_sampled(bytes: u64) -> bool {
+    // Fibonacci hashing: the upper bits of a product with 2^64 over the golden ratio.
+    bytes.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58 == 0
+}
 
 /// Which way a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +43,57 @@ impl Exit {
         if !covered || self.tight {
             return self.ask_gate(slot, now);
         }
-        debug_assert_eq!(
-            self.collector
-                .gate(seat.session.agreement.id, &seat.session.meter.usage(now)),
-            Gate::Open
+        debug_assert!(
+            !is_sampled(bytes)
+                || self
+                    .collector
+                    .gate(seat.session.agreement.id, &seat.session.meter.usage(now))
+                    == Gate::Open
         );
         true
+    }
+
+    /// Whether the next packet for this consumer may leave: what [`Exit::seal`] would ask, before it is taken from where it waits.
+    pub fn may_leave(&mut self, slot: u32, now: Instant) -> bool {
+        self.is_open(slot) && self.may_pass(slot, now)
+    }
+
+    /// Whether a packet of this consumer may leave now; then it is counted. For packets that have waited: [`Exit::open`] asks itself.
+    pub fn pass_up(&mut self, slot: u32, bytes: usize, now: Instant) -> bool {
+        let passes = self.may_pass(slot, now);
+        if passes {
+            self.count(slot, bytes, Direction::Up);
+        }
+        passes
+    }
+
+    /// Whether this session's gate is open as far as is known; the next packet may close it.
+    #[must_use]
+    pub fn is_open(&self, slot: u32) -> bool {
+        self.roster
+            .session(slot)
+            .is_some_and(ProviderSession::is_open)
+    }
+
+    /// Since when this session's packets are held back although it has paid before and goes on: the next payment is to be expected.
+    #[must_use]
+    pub fn awaits_payment_since(&self, slot: u32) -> Option<Instant> {
+        let session = self.roster.session(slot)?;
+        let expected = session.closing.is_none() && !session.paid.is_zero();
+        session.gate_closed_at.filter(|_| expected)
+    }
+
+    /// Earlier packets of this consumer wait with the driver, or do so no more: [`Exit::open`] lets no later one overtake them.
+    pub fn set_waiting(&mut self, slot: u32, waiting: bool) {
+        if let Some(session) = self.roster.session_mut(slot) {
+            session.waiting = waiting;
+        }
+    }
+
+    pub(super) fn has_waiting(&self, slot: u32) -> bool {
+        self.roster
+            .session(slot)
+            .is_some_and(|session| session.waiting)
     }
 
     /// Asks the collector, and shuts the gate or makes the next pass.

@@ -45,6 +45,7 @@ fn exit(now: Instant) -> Exit {
         secret: B256::repeat_byte(4),
         fee_cap_basis_points: 0,
         own_cap: Amount::ZERO,
+        credit_cap: Amount::from_units(16_000),
         patience: Patience::default(),
     });
     let config = ExitConfig {
@@ -53,7 +54,6 @@ fn exit(now: Instant) -> Exit {
         vault: address(3),
         price: price(),
         chunk: Amount::from_units(1_000),
-        chunk_limit: Amount::from_units(16_000),
         pool_v4: "10.80.0.0/24".parse().unwrap(),
         pool_v6: None,
         mtu: 1_420,
@@ -143,6 +143,23 @@ fn a_consumer_that_pays_for_nothing_holds_few_sessions() {
     let later = now + Duration::from_secs(61);
     exit.handle_timeout(later);
     admit(&mut exit, &fifth, later).unwrap();
+}
+
+#[test]
+fn who_would_give_more_credit_than_we_do_is_welcome_and_one_with_a_larger_first_chunk_is_not() {
+    let now = start();
+    let mut exit = exit(now);
+    let ask = |number, change: fn(&mut Agreement)| {
+        let mut request = request(20, number);
+        change(&mut request.agreement);
+        let digest = request.agreement.digest();
+        request.consumer_signature = signer(20).sign_digest(digest).unwrap();
+        request
+    };
+    let generous = ask(1, |agreement| agreement.chunk_limit = Amount::MAX);
+    assert_eq!(admit(&mut exit, &generous, now), Ok(()));
+    let hasty = ask(2, |agreement| agreement.chunk = Amount::from_units(1_001));
+    assert_eq!(admit(&mut exit, &hasty, now), Err(RefusalCode::Terms));
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn config(index: usize, signer: &dyn Signer) -> CollectorConfig {
         secret: preimage_secret(index),
         fee_cap_basis_points: 200,
         own_cap: Amount::ZERO,
+        credit_cap: Amount::MAX,
         patience: Patience::default(),
     }
 }

@@ -61,7 +61,7 @@ fn preimage_secret() -> B256 {
     B256::repeat_byte(0x5e)
 }
 
-fn collector_config(signer: &dyn Signer) -> CollectorConfig {
+fn collector_config(setting: &Setting, signer: &dyn Signer) -> CollectorConfig {
     CollectorConfig {
         provider: signer.address(),
         hermes: hermes_id(),
@@ -70,6 +70,7 @@ fn collector_config(signer: &dyn Signer) -> CollectorConfig {
         secret: preimage_secret(),
         fee_cap_basis_points: 200,
         own_cap: Amount::ZERO,
+        credit_cap: Amount::from_units(setting.chunk_limit),
         patience: Patience::default(),
     }
 }
@@ -88,7 +89,6 @@ fn build(
         vault: vault_address(),
         price: setting.price,
         chunk: Amount::from_units(setting.chunk),
-        chunk_limit: Amount::from_units(setting.chunk_limit),
         pool_v4: setting.pool_v4.parse().expect("a constant prefix"),
         pool_v6: setting
             .pool_v6
@@ -115,7 +115,7 @@ fn build(
 impl Provider {
     pub(super) fn new(setting: &Setting, seed: [u8; 32], wall: SystemTime, now: Instant) -> Self {
         let signer = signer("provider", 0);
-        let collector = Collector::new(collector_config(signer.as_ref()));
+        let collector = Collector::new(collector_config(setting, signer.as_ref()));
         Self {
             exit: build(setting, &signer, collector, seed, wall, now),
             signer,
@@ -162,6 +162,20 @@ impl World {
     /// The provider loses power with its `n`-th write, counted from the beginning, on its way to the disk.
     pub fn crash_exit_at(&mut self, n: u64) {
         self.provider.crash_at = Some(n);
+    }
+
+    /// The slot of a consumer's session at the exit.
+    #[must_use]
+    pub fn slot(&self, consumer: usize) -> Option<u32> {
+        let network = self.consumers[consumer].network()?;
+        self.provider.exit.slot_of(network.consumer_v4.into())
+    }
+
+    /// The exit is told that earlier packets of this consumer wait with its driver, or do so no more.
+    pub fn set_waiting(&mut self, consumer: usize, waiting: bool) {
+        if let Some(slot) = self.slot(consumer) {
+            self.provider.exit.set_waiting(slot, waiting);
+        }
     }
 
     /// The exit asks for its last payments and refuses new sessions.
@@ -259,7 +273,7 @@ impl World {
             .open(datagram.from, &mut datagram.payload, now);
         let passed = match opened {
             Opened::Packet(inner) => Some(inner.to_vec()),
-            Opened::Nothing | Opened::GateClosed => None,
+            Opened::Nothing | Opened::GateClosed { .. } => None,
         };
         let counted = |world: &Self, index: usize| world.usage_of(index).up - before[index].up;
         match passed {
@@ -417,7 +431,7 @@ impl World {
         let provider = &mut self.provider;
         provider.ledger.crash(&mut self.chance)?;
         let rows = provider.ledger.rows(Collector::TABLES);
-        let config = collector_config(provider.signer.as_ref());
+        let config = collector_config(&self.setting, provider.signer.as_ref());
         let collector = Collector::restore(config, rows, now)?;
         if collector.promised() < provider.promised {
             return Err(Violation::new(format!(

@@ -51,7 +51,7 @@ type Wrong = (&'static str, RefusalCode, fn(&mut Agreement));
 
 #[test]
 fn terms_that_were_not_offered_are_refused_and_nothing_is_kept() {
-    let table: [Wrong; 11] = [
+    let table: [Wrong; 10] = [
         ("another provider", RefusalCode::Terms, |a| {
             a.provider = Address::repeat_byte(1);
         }),
@@ -74,9 +74,6 @@ fn terms_that_were_not_offered_are_refused_and_nothing_is_kept() {
         ("no chunk", RefusalCode::Terms, |a| a.chunk = Amount::ZERO),
         ("too long a chunk", RefusalCode::Terms, |a| {
             a.chunk = units(100_001);
-        }),
-        ("too much credit", RefusalCode::Terms, |a| {
-            a.chunk_limit = units(800_001);
         }),
         ("a channel of its own choice", RefusalCode::Terms, |a| {
             a.consumer_channel = ChannelId::of_deposit(Address::repeat_byte(1));

@@ -9,7 +9,7 @@ use super::support::{SECOND, connect, exchange, is_ready, millis, seeds, units};
 fn story(world: &mut World) {
     world.connect(0).unwrap();
     world.run_for(SECOND).unwrap();
-    exchange(world, 0, 120, millis(8));
+    exchange(world, 0, 240, millis(8));
     world.run_for(11 * SECOND).unwrap();
     exchange(world, 0, 10, millis(8));
     world.close(0).unwrap();

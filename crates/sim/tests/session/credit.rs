@@ -130,6 +130,49 @@ fn a_stream_that_breaks_at_any_moment_loses_no_payment() {
 }
 
 #[test]
+fn a_payment_is_awaited_only_from_who_has_paid_before_and_owes_now() {
+    let awaited = |world: &World| {
+        let slot = world.slot(0).unwrap();
+        assert!(world.exit().is_open(slot) ^ world.exit().awaits_payment_since(slot).is_some());
+        !world.exit().is_open(slot)
+    };
+    let mut world = connected(Setting::default(), 1);
+    assert!(!awaited(&world));
+    world.set_paying(0, false);
+    run_dry(&mut world);
+    assert!(awaited(&world));
+    world.set_paying(0, true);
+    world.run_for(3 * SECOND).unwrap();
+    assert!(!awaited(&world));
+    world.close(0).unwrap();
+    world.run_for(millis(100)).unwrap();
+    if let Some(slot) = world.slot(0) {
+        assert_eq!(world.exit().awaits_payment_since(slot), None);
+    }
+
+    let mut stranger = World::new(Setting::default(), 2);
+    stranger.set_paying(0, false);
+    stranger.connect(0).unwrap();
+    stranger.run_for(SECOND).unwrap();
+    let slot = stranger.slot(0).unwrap();
+    assert!(!stranger.exit().is_open(slot));
+    assert_eq!(stranger.exit().awaits_payment_since(slot), None);
+}
+
+#[test]
+fn no_packet_overtakes_those_that_wait_for_their_payment() {
+    let mut world = connected(Setting::default(), 1);
+    assert!(flows(&mut world));
+    let before = (world.internet(0).len(), world.served(0).unwrap().usage.up);
+    world.set_waiting(0, true);
+    exchange(&mut world, 0, 5, millis(5));
+    let after = (world.internet(0).len(), world.served(0).unwrap().usage.up);
+    assert_eq!(after, before, "neither passed nor counted");
+    world.set_waiting(0, false);
+    assert!(flows(&mut world));
+}
+
+#[test]
 fn a_consumer_that_never_pays_is_sent_away_after_two_minutes() {
     let mut world = World::new(Setting::default(), 1);
     world.set_paying(0, false);

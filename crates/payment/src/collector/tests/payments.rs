@@ -7,7 +7,8 @@ fn invoices_follow_usage_and_time() {
     let mut bench = Bench::new();
     assert_eq!(invoices(&bench.drain()), [CHUNK]);
     bench.pay(CHUNK, CHUNK);
-    // A quarter of the allowance.
+    // A quarter of the allowance, a quarter of a second after the last.
+    bench.pass(Duration::from_millis(250));
     bench.collector.handle_usage(ID, &used(1_249), bench.now);
     assert_eq!(invoices(&bench.drain()), []);
     bench.collector.handle_usage(ID, &used(1_250), bench.now);
@@ -34,6 +35,61 @@ fn invoices_follow_usage_and_time() {
     // Older figures change nothing.
     bench.collector.handle_usage(ID, &used(5), bench.now);
     assert_eq!(bench.collector.usage(ID), Some(used(1_901)));
+}
+
+#[test]
+fn half_the_allowance_is_asked_for_at_once_and_a_quarter_in_its_time() {
+    let mut bench = Bench::new();
+    bench.pay(CHUNK, CHUNK);
+    bench.collector.handle_usage(ID, &used(1_499), bench.now);
+    assert_eq!(invoices(&bench.drain()), []);
+    let due = bench.collector.poll_timeout().unwrap();
+    assert_eq!(
+        (due.why, due.at),
+        (Why::InvoiceDue, bench.now + Duration::from_millis(250))
+    );
+    bench.collector.handle_usage(ID, &used(1_500), bench.now);
+    assert_eq!(invoices(&bench.drain()), [1_500]);
+    bench.pay(1_500, 1_500);
+    // Nothing more passes: its time comes all the same.
+    bench.collector.handle_usage(ID, &used(1_750), bench.now);
+    bench.pass(Duration::from_millis(249));
+    assert_eq!(invoices(&bench.drain()), []);
+    bench.pass(Duration::from_millis(1));
+    assert_eq!(invoices(&bench.drain()), [1_750]);
+}
+
+#[test]
+fn an_allowance_is_earned_up_to_what_the_provider_gives() {
+    let give = |cap: u128, paid: u128| {
+        let mut bench = Bench::with(CollectorConfig {
+            credit_cap: units(cap),
+            ..collector_config()
+        });
+        let (mut total, mut asked) = (0, CHUNK);
+        while total < paid {
+            total = asked;
+            bench.pay(total, total);
+            let edge = bench.collector.credit(ID).units().to::<u128>();
+            assert_eq!(bench.collector.gate(ID, &used(edge as u64)), Gate::Open);
+            let beyond = bench.collector.gate(ID, &used(edge as u64 + 1));
+            assert!(matches!(beyond, Gate::Closed(GateReason::Unpaid { .. })));
+            // Never more than an eighth of what is paid, except the first chunk.
+            assert!(edge - total <= CHUNK.max(total / 8).min(CHUNK.max(cap)));
+            bench
+                .collector
+                .handle_usage(ID, &used(edge as u64), bench.now);
+            asked = edge;
+        }
+        bench.collector.credit(ID).units().to::<u128>() - total
+    };
+    assert_eq!(give(u128::MAX, 200_000), 16 * CHUNK, "as the terms say");
+    assert_eq!(
+        give(3 * CHUNK, 200_000),
+        3 * CHUNK,
+        "the provider gives less"
+    );
+    assert_eq!(give(0, 20_000), CHUNK, "the first chunk is given to all");
 }
 
 #[test]
