@@ -235,6 +235,9 @@ impl Pump {
     }
 
     fn open(&mut self, plane: &mut dyn Plane, now: Instant) {
+        if self.datagrams.is_empty() {
+            return;
+        }
         let mut opened: [&[u8]; OPENED_TURN] = [&[]; OPENED_TURN];
         let mut count = 0;
         let mut refused = 0;

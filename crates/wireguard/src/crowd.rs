@@ -53,3 +53,59 @@ impl Crowd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wayfare_transport::Clock;
+
+    use super::*;
+
+    #[test]
+    fn nothing_waits_and_nothing_is_there_until_it_is_held() {
+        let mut crowd = Crowd::default();
+        let now = Clock::now();
+        assert!(!crowd.is_there());
+        crowd.hold(false, now);
+        assert!(crowd.lines.is_none(), "no memory before the first crowd");
+        assert!(crowd.pass(3, &[0; 100], now));
+        crowd.hold(true, now);
+        assert!(crowd.is_there());
+        assert!(!crowd.pass(3, &[0; 100], now));
+        assert_eq!(crowd.release(&mut [0; 100], now), None, "still held");
+        crowd.hold(false, now);
+        assert!(
+            !crowd.pass(3, &[1; 100], now),
+            "it would overtake the first"
+        );
+        let mut into = [9; 100];
+        for number in 0..2 {
+            assert_eq!(crowd.release(&mut into, now), Some((3, 100)));
+            assert_eq!(into, [number; 100]);
+        }
+        assert!(!crowd.is_there());
+        assert!(crowd.pass(3, &[0; 100], now));
+    }
+
+    #[test]
+    fn a_turn_is_one_train_and_a_hog_costs_a_newcomer_nothing() {
+        let mut crowd = Crowd::default();
+        let now = Clock::now();
+        crowd.hold(true, now);
+        // Two hogs, and more than fits: the rest is theirs to lose.
+        for _ in 0..2_000 {
+            for hog in 0..2 {
+                crowd.pass(hog, &[0; 1_420], now);
+            }
+        }
+        let held = crowd.lines.as_ref().map(FairQueue::backlog);
+        assert!(held.is_some_and(|held| held.memory <= 2 << 20), "{held:?}");
+        crowd.hold(false, now);
+        let mut into = [0; 1_420];
+        let mut turn = |crowd: &mut Crowd| crowd.release(&mut into, now).map(|(peer, _)| peer);
+        let turns: Vec<_> = (0..180).filter_map(|_| turn(&mut crowd)).collect();
+        let trains: Vec<_> = turns.chunk_by(|a, b| a == b).map(<[_]>::len).collect();
+        assert_eq!(trains, [45; 4]);
+        crowd.pass(7, &[0; 60], now);
+        assert_eq!(turn(&mut crowd), Some(7), "the newcomer is first");
+    }
+}

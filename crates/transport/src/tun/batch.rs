@@ -255,4 +255,36 @@ mod tests {
         assert!(!batch.push(9_000, |_| {}));
         assert_eq!(batch.len(), held);
     }
+
+    #[test]
+    fn a_composed_packet_lies_as_a_pushed_one_would() {
+        let mut batch = PacketBatch::new(FRAMING, 0);
+        assert!(batch.push(20, |packet| packet.fill(1)));
+        assert!(!batch.compose(|_| None), "nothing was written");
+        assert!(batch.compose(|room| {
+            assert!(room.len() >= 1_420);
+            room.fill(7);
+            Some(20)
+        }));
+        assert!(!batch.compose(|room| Some(room.len() + 1)), "too long");
+        assert_eq!(batch.len(), 2);
+        let lies: Vec<_> = batch.frames().map(|f| (f.packet, f.bytes.len())).collect();
+        assert_eq!(lies, [(20, 64), (20, 64)]);
+        let frame = batch.frame(1).map(|frame| frame.bytes.to_vec());
+        let frame = frame.unwrap_or_default();
+        assert_eq!(frame[16..36], [7; 20]);
+        assert_eq!(frame[36..48], [0; 12], "padding");
+    }
+
+    #[test]
+    fn a_batch_without_room_for_a_super_packet_is_pressed() {
+        let mut batch = PacketBatch::new(FRAMING, 160 << 10);
+        assert!(!batch.is_pressed());
+        let mut pushed = 0;
+        while !batch.is_pressed() {
+            assert!(batch.push(1_420, |_| {}));
+            pushed += 1;
+        }
+        assert!((50..70).contains(&pushed), "{pushed}");
+    }
 }

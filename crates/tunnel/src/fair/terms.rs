@@ -15,7 +15,7 @@ pub struct FairLimits {
 
 impl FairLimits {
     /// For a crowd that wants more than there is: 64 MiB, a full train for each of a thousand, an eighth of a second at 4 Gb/s; 1 MiB
-    /// for one. A turn is 45 packets of 1,420 bytes, the most that leave as one datagram of 64 KiB once they are sealed.
+    /// for one. With half of it as much was carried, but not everybody always had something waiting, and shares differed. A turn is 45 packets of 1,420 bytes, the most that leave as one datagram of 64 KiB once they are sealed.
     pub const CROWD: Self = Self {
         total_bytes: 64 << 20,
         session_bytes: 1 << 20,
