@@ -5,25 +5,25 @@
 
 mod conf;
 mod crowd;
+mod lanes;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use wayfare_transport::{
-    BindError, Clock, Frame, Framing, Plane, Pump, PumpError, Released, SharedSocket,
-    SocketOptions, Tun, TunnelReceiver,
-};
+use wayfare_transport::{BindError, Frame, Plane, PumpError, Released, Tun};
 use wayfare_tunnel::{
-    AddPeerError, Endpoint, EndpointConfig, IpPacket, PeerConfig, PeerId, Received, Sealed,
-    StaticSecret, TAG, TRANSPORT_HEADER,
+    AddPeerError, Endpoint, IpPacket, Lane, PeerConfig, PeerId, Received, Sealed, StaticSecret,
+    TRANSPORT_HEADER,
 };
 
 use crowd::Crowd;
+use lanes::{Berth, Exchange};
 
 pub use conf::ConfError;
+pub use lanes::{LaneTotals, Lanes, OneLane};
 pub use tokio_util::sync::CancellationToken;
-pub use wayfare_transport::{TunDevice, TunError};
+pub use wayfare_transport::{TunDevice, TunError, TunOptions};
 
 /// What a plain peer is; made from a `.conf` file by [`str::parse`].
 ///
@@ -53,6 +53,15 @@ pub enum WireGuardError {
     /// The system has no generator for keys.
     #[error("the system's random generator failed: {0}")]
     Chance(String),
+    /// A queue of the device.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// A thread or its runtime.
+    #[error("a lane cannot start: {0}")]
+    Thread(#[source] std::io::Error),
+    /// One lane ended without a word.
+    #[error("a lane ended unexpectedly")]
+    Lane,
 }
 
 impl WireGuard {
@@ -65,71 +74,16 @@ impl WireGuard {
         tun: Arc<dyn Tun>,
         stop: CancellationToken,
     ) -> Result<(), WireGuardError> {
-        let mtu = tun.mtu();
-        let now = Clock::now();
-        let config = EndpointConfig {
-            mtu,
-            ..EndpointConfig::default()
+        let mut sockets = lanes::bind(self.port, self.mark, 1)?.sockets;
+        let (socket, receiver) = sockets.pop().ok_or(WireGuardError::Lane)?.open()?;
+        let all = Berth {
+            lane: Lane::ONLY,
+            secret: self.secret,
+            peers: self.peers,
         };
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| WireGuardError::Chance(error.to_string()))?;
-        let mut endpoint = Endpoint::new(self.secret, seed, now, Clock::wall(), config);
-        let mut peers = Vec::new();
-        for peer in self.peers {
-            let calls = peer.endpoint.is_some() && peer.keepalive.is_some();
-            let id = endpoint.add_peer(peer)?;
-            peers.push(id);
-            if calls {
-                endpoint.initiate(id, now);
-            }
-        }
-        let (socket, receiver) = bind(self.port, self.mark)?;
-        let framing = Framing {
-            head: TRANSPORT_HEADER,
-            tail: TAG,
-            multiple: 16,
-            mtu,
-        };
-        let mut crowd = Crowd::default();
-        let mut pump = Pump::new(socket, receiver, tun, framing);
-        loop {
-            while let Some(transmit) = endpoint.poll_transmit() {
-                if let Err(error) = pump.socket().send(transmit.to, &transmit.payload).await {
-                    tracing::debug!(%error, "a tunnel message could not be sent");
-                }
-            }
-            while endpoint.poll_event().is_some() {}
-            let deadline = endpoint.poll_timeout().map(|deadline| deadline.at);
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                ready = pump.ready() => {
-                    ready?;
-                    let mut carried = Carried {
-                        endpoint: &mut endpoint,
-                        peers: &peers,
-                        crowd: &mut crowd,
-                    };
-                    pump.work(&mut carried, Clock::now());
-                }
-                () = wait(deadline) => endpoint.handle_timeout(Clock::now()),
-            }
-        }
+        let lane = all.prepare(socket, receiver, tun)?;
+        lane.run(&stop, None).await.map(drop)
     }
-}
-
-/// Both families, or IPv4 alone where the system has no IPv6.
-fn bind(port: u16, mark: Option<u32>) -> Result<(SharedSocket, TunnelReceiver), BindError> {
-    let options = SocketOptions {
-        mark,
-        ..SocketOptions::default()
-    };
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    SharedSocket::bind(both, options).or_else(|error| match error {
-        BindError::NoIpv6 { .. } => {
-            SharedSocket::bind((Ipv4Addr::UNSPECIFIED, port).into(), options)
-        }
-        other => Err(other),
-    })
 }
 
 async fn wait(deadline: Option<Instant>) {
@@ -145,6 +99,8 @@ struct Carried<'a> {
     /// All of them; one's number is its place.
     peers: &'a [PeerId],
     crowd: &'a mut Crowd,
+    /// The first lane's, if there are several.
+    exchange: Option<&'a mut Exchange>,
 }
 
 impl Plane for Carried<'_> {
@@ -166,6 +122,11 @@ impl Plane for Carried<'_> {
         datagram: &'a mut [u8],
         now: Instant,
     ) -> Option<&'a [u8]> {
+        if let Some(exchange) = &mut self.exchange
+            && exchange.takes(self.endpoint, from, datagram, now)
+        {
+            return None;
+        }
         match self.endpoint.handle_datagram(from, datagram, now) {
             Received::Packet { packet, .. } => Some(packet),
             Received::Keepalive { .. } | Received::Handshake { .. } | Received::Dropped(_) => None,

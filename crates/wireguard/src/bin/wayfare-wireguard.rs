@@ -3,11 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use wayfare_wireguard::{CancellationToken, TunDevice, WireGuard};
+use wayfare_wireguard::{CancellationToken, TunDevice, TunOptions, WireGuard};
 
 /// A plain WireGuard peer. Needs CAP_NET_ADMIN.
 #[derive(Debug, Parser)]
@@ -22,11 +21,15 @@ struct Options {
     /// Largest inner packet, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1_420)]
     mtu: usize,
+    /// Threads that carry packets, each for peers of its own; needs peers with single addresses, and CAP_BPF.
+    /// As many as there are cores unless given, or 1 for a single peer.
+    #[arg(long, value_name = "NUMBER")]
+    lanes: Option<usize>,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    // One thread carries packets: nothing is gained by moving them between cores.
+    // One thread carries the packets of a lane: nothing is gained by moving them between cores.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -44,8 +47,18 @@ fn main() -> ExitCode {
 
 async fn run(options: &Options) -> Result<(), String> {
     let peer = read(&options.config)?;
-    let device = TunDevice::create(&options.interface, options.mtu);
-    let device = Arc::new(device.map_err(|error| error.to_string())?);
+    let lanes = options.lanes.unwrap_or_else(|| peer.lanes_worthwhile());
+    let queues = TunOptions {
+        queues: lanes,
+        ..TunOptions::default()
+    };
+    let device = TunDevice::create_with(&options.interface, options.mtu, queues);
+    let device = device.map_err(|error| error.to_string())?;
+    let lanes = peer.into_lanes(device, lanes).await;
+    let lanes = lanes.map_err(|error| error.to_string())?;
+    if let Some(why) = lanes.single() {
+        eprintln!("one lane carries everything: {why}");
+    }
     let stop = CancellationToken::new();
     let mut ended = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let stopper = stop.clone();
@@ -57,8 +70,8 @@ async fn run(options: &Options) -> Result<(), String> {
         stopper.cancel();
     });
     println!("ready");
-    let outcome = peer.run(device, stop).await;
-    outcome.map_err(|error| error.to_string())
+    let outcome = lanes.run(stop).await;
+    outcome.map(drop).map_err(|error| error.to_string())
 }
 
 fn read(file: &Path) -> Result<WireGuard, String> {
