@@ -13,7 +13,7 @@ use wayfare_tunnel::{
 use super::provider::Provider;
 
 /// How long an answer may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const PAYLOAD: &[u8] = b"the same back, please";
 
 pub(crate) struct Guest {
