@@ -26,6 +26,6 @@ pub use steer::{
     LaneSocket, LaneSockets, MOST_LANES, SteerError, lane_of, lane_sockets, steer_device,
 };
 pub use tun::{
-    ChannelTun, Frame, Framing, MAX_PACKET, Offloads, PacketBatch, Tun, TunCounts, TunDevice,
+    ChannelTun, Frame, Framing, MAX_PACKET, Offloads, PacketBatch, Sent, Tun, TunCounts, TunDevice,
     TunError, TunExt, TunOptions,
 };

@@ -29,12 +29,10 @@ use crate::tun::{Frame, Framing, MAX_PACKET, Tun};
 const DEVICE_TURN: usize = 160 << 10;
 /// Bytes of frames released in one turn: four trains as long as a datagram can be.
 const RELEASE: usize = 4 * MAX_PACKET;
-/// Packets opened before they are handed to the device together.
-const OPENED_TURN: usize = 256;
 /// Packets that waited in the plane, handed on in one turn in each direction; then it is the others' turn again.
 const RELEASED_TURN: usize = 1_024;
-/// Turns of the device, in a crowd, before anything is released and the socket is read again: 3 to 5 MB, 2 ms. One read
-/// of the socket may bring a thousand acknowledgements, and each of them a burst to the device's queue.
+/// Turns, in a crowd, before anything is released: 3 to 5 MB, 2 ms. Both kernel queues are emptied in them, so that who has
+/// little to send or to acknowledge waits for nobody there, and streams see a short way and send long bursts.
 const HELD_TURNS: u32 = 32;
 /// A crowd it is when a full turn of the device holds less than this for one address after the other, on average: a
 /// quarter of the longest train.
@@ -114,8 +112,10 @@ pub struct Pump {
     waited: Outbox,
     /// The plane holds what it is given.
     crowd: bool,
-    /// Turns of the device since the last release.
+    /// Turns since the last release.
     held: u32,
+    /// The socket may have more than it gave.
+    pressed: bool,
     /// The plane may have more to release at once.
     backlog: bool,
     /// One packet for the device that waited in the plane.
@@ -151,6 +151,7 @@ impl Pump {
             waited: Outbox::new(framing, RELEASE),
             crowd: false,
             held: 0,
+            pressed: false,
             backlog: false,
             released: vec![0; MAX_PACKET],
             stats: PumpStats::default(),
@@ -194,8 +195,8 @@ impl Pump {
         if !self.datagrams.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        if self.held > 0 {
-            // The device is being emptied, and there is something to release.
+        if self.held > 0 && !self.pressed {
+            // The device is being emptied, the socket is empty, and there is something to release.
             return Poll::Pending;
         }
         let received = ready!(self.receiver.poll_recv(cx, &mut self.datagrams));
@@ -235,26 +236,15 @@ impl Pump {
     }
 
     fn open(&mut self, plane: &mut dyn Plane, now: Instant) {
+        self.pressed = self.datagrams.is_pressed();
         if self.datagrams.is_empty() {
             return;
         }
-        let mut opened: [&[u8]; OPENED_TURN] = [&[]; OPENED_TURN];
-        let mut count = 0;
-        let mut refused = 0;
-        for (from, datagram) in self.datagrams.iter_mut() {
-            if count == OPENED_TURN {
-                refused += count - self.tun.send_batch(&opened);
-                count = 0;
-            }
-            if let Some(packet) = plane.open(from, datagram, now) {
-                opened[count] = packet;
-                count += 1;
-            }
-        }
-        if count > 0 {
-            refused += count - self.tun.send_batch(&opened[..count]);
-        }
-        self.stats.device_refused += refused as u64;
+        let datagrams = self.datagrams.iter_mut();
+        let mut opened = datagrams.filter_map(|(from, datagram)| plane.open(from, datagram, now));
+        let sent = self.tun.send_each(&mut opened);
+        self.stats.device_refused += sent.lost as u64;
+        drop(opened);
         self.datagrams.clear();
     }
 
@@ -287,7 +277,7 @@ impl Pump {
             let crowd = self.fresh.turns() * CROWD_TRAIN > self.fresh.packets.bytes().len();
             self.crowd = crowd && plane.hold_outbound(true, now);
         }
-        if self.crowd && pressed && self.held < HELD_TURNS {
+        if self.crowd && (pressed || self.pressed) && self.held < HELD_TURNS {
             self.held += 1;
             self.backlog = true;
             return;

@@ -29,6 +29,15 @@ pub use device::TunDevice;
 pub use error::TunError;
 pub use options::{Offloads, TunCounts, TunOptions};
 
+/// What became of packets for a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Packets that it took.
+    pub taken: usize,
+    /// Packets that it did not take.
+    pub lost: usize,
+}
+
 /// A layer-3 device.
 ///
 /// One task may receive and one may send at a time: for each direction only the last caller's
@@ -78,13 +87,24 @@ pub trait Tun: Send + Sync + fmt::Debug {
         outcome
     }
 
-    /// Hands packets to the device's user, in order, without waiting. Returns how many it took;
-    /// those it did not take are lost, as in any full queue.
-    fn send_batch(&self, packets: &[&[u8]]) -> usize {
+    /// Hands packets to the device's user, in order, without waiting. Each is asked for when those before it are done
+    /// with, as far as they can be: work that the iterator does on a packet is followed by the device's own on it.
+    /// What the device does not take is lost, as in any full queue.
+    fn send_each<'a>(&self, packets: &mut dyn Iterator<Item = &'a [u8]>) -> Sent {
         let mut context = Context::from_waker(std::task::Waker::noop());
-        let taken =
-            |packet: &&&[u8]| matches!(self.poll_send(&mut context, packet), Poll::Ready(Ok(())));
-        packets.iter().filter(taken).count()
+        let mut sent = Sent::default();
+        for packet in packets {
+            match self.poll_send(&mut context, packet) {
+                Poll::Ready(Ok(())) => sent.taken += 1,
+                Poll::Ready(Err(_)) | Poll::Pending => sent.lost += 1,
+            }
+        }
+        sent
+    }
+
+    /// As [`send_each`](Self::send_each), for packets that are there. Returns how many it took.
+    fn send_batch(&self, packets: &[&[u8]]) -> usize {
+        self.send_each(&mut packets.iter().copied()).taken
     }
 
     /// The largest packet, in bytes.

@@ -38,6 +38,12 @@ impl Batch {
         self.len() == 0
     }
 
+    /// Whether the kernel may have more than was read: it filled all the buffers it was given.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.landed.is_full()
+    }
+
     /// Forgets the datagrams, keeps the memory.
     pub fn clear(&mut self) {
         self.queued.clear();

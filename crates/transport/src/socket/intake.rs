@@ -37,6 +37,8 @@ pub(super) struct Landing {
     datagrams: usize,
     /// The last read filled its buffers well.
     large: bool,
+    /// The last read filled all buffers it offered.
+    full: bool,
 }
 
 impl Landing {
@@ -51,6 +53,12 @@ impl Landing {
     pub(super) fn clear(&mut self) {
         self.runs.clear();
         self.datagrams = 0;
+        self.full = false;
+    }
+
+    /// Whether the kernel may have more: it filled all it was given.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
     }
 
     pub(super) fn parts(&self) -> (&[Run], &[u8]) {
@@ -95,6 +103,7 @@ impl Landing {
         let filled = read(inner, &mut self.memory, offered, metas)?;
         let bytes: usize = metas[..filled].iter().map(|meta| meta.len).sum();
         self.large = bytes > filled * BUFFER / 4;
+        self.full = filled == offered;
         Ok(filled)
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Allowed {
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Coalesced {
+    /// Packets there were.
+    pub(super) offered: usize,
     /// Packets the kernel took, in whichever form.
     pub(super) taken: usize,
     /// Super-packets among what it took.
@@ -42,15 +44,20 @@ pub(super) struct Coalesced {
     pub(super) udp_refused: bool,
 }
 
-/// Hands `packets` to `write`, each write one packet or super-packet behind its vnet header.
+/// Hands `packets` to `write`, each write one packet or super-packet behind its vnet header. A packet is asked for when
+/// those before it have their places, and a full super-packet is written before the next is asked for: what was just
+/// worked on is still in the cache.
 ///
 /// A super-packet that `write` refuses as invalid is written again as the packets it was made of.
-pub(super) fn coalesce<W>(packets: &[&[u8]], allowed: Allowed, write: W) -> Coalesced
+pub(super) fn coalesce<'a, W>(
+    packets: impl Iterator<Item = &'a [u8]>,
+    allowed: Allowed,
+    write: W,
+) -> Coalesced
 where
     W: FnMut(&[IoSlice<'_>]) -> io::Result<()>,
 {
     let mut turn = Turn {
-        packets,
         allowed,
         write,
         groups: std::array::from_fn(|_| Group::default()),
@@ -58,8 +65,8 @@ where
         open: 0,
         outcome: Coalesced::default(),
     };
-    for index in 0..packets.len() {
-        turn.place(index);
+    for packet in packets {
+        turn.place(packet);
     }
     while turn.open > 0 {
         turn.flush(0);
@@ -68,19 +75,18 @@ where
 }
 
 struct Turn<'a, W> {
-    packets: &'a [&'a [u8]],
     allowed: Allowed,
     write: W,
-    groups: [Group; OPEN_GROUPS],
+    groups: [Group<'a>; OPEN_GROUPS],
     /// Slots of the open groups, oldest first, then the free ones.
     order: [u8; OPEN_GROUPS],
     open: usize,
     outcome: Coalesced,
 }
 
-impl<W: FnMut(&[IoSlice<'_>]) -> io::Result<()>> Turn<'_, W> {
-    fn place(&mut self, index: usize) {
-        let packet = self.packets[index];
+impl<'a, W: FnMut(&[IoSlice<'_>]) -> io::Result<()>> Turn<'a, W> {
+    fn place(&mut self, packet: &'a [u8]) {
+        self.outcome.offered += 1;
         let Some(glance) = Glance::at(packet) else {
             return self.alone(packet);
         };
@@ -91,11 +97,11 @@ impl<W: FnMut(&[IoSlice<'_>]) -> io::Result<()>> Turn<'_, W> {
         // From the end, so that flushing one moves none that is still to be looked at.
         for place in (0..self.open).rev() {
             let group = &mut self.groups[usize::from(self.order[place])];
-            if !group.shares_flow(&glance, packet, self.packets) {
+            if !group.shares_flow(&glance, packet) {
                 continue;
             }
             if let Some(candidate) = &candidate
-                && group.append(candidate, index, self.packets)
+                && group.append(candidate, packet)
             {
                 if group.is_complete() {
                     self.flush(place);
@@ -109,12 +115,8 @@ impl<W: FnMut(&[IoSlice<'_>]) -> io::Result<()>> Turn<'_, W> {
                 if self.open == OPEN_GROUPS {
                     self.flush(0);
                 }
-                self.groups[usize::from(self.order[self.open])].open(
-                    &glance,
-                    candidate,
-                    index,
-                    packet.len(),
-                );
+                let slot = usize::from(self.order[self.open]);
+                self.groups[slot].open(&glance, candidate, packet);
                 self.open += 1;
             }
             None => self.alone(packet),
@@ -128,13 +130,13 @@ impl<W: FnMut(&[IoSlice<'_>]) -> io::Result<()>> Turn<'_, W> {
         let group = &self.groups[slot];
         let members = group.members();
         if let [only] = members {
-            return self.alone(self.packets[*only as usize]);
+            return self.alone(only);
         }
-        let head = group.head(self.packets);
+        let head = group.head();
         let mut parts = [IoSlice::new(&[]); GROUP_MAX + 1];
         parts[0] = IoSlice::new(head.bytes());
         for (part, member) in parts[1..].iter_mut().zip(members) {
-            *part = IoSlice::new(&self.packets[*member as usize][group.headers()..]);
+            *part = IoSlice::new(&member[group.headers()..]);
         }
         match (self.write)(&parts[..=members.len()]) {
             Ok(()) => {
@@ -155,7 +157,7 @@ impl<W: FnMut(&[IoSlice<'_>]) -> io::Result<()>> Turn<'_, W> {
                 }
                 for place in 0..members.len() {
                     let member = self.groups[slot].members()[place];
-                    self.alone(self.packets[member as usize]);
+                    self.alone(member);
                 }
             }
             Err(_) => {}

@@ -22,7 +22,7 @@ use super::door::{check_name, checked_mtu, open_door, set_nonblocking};
 use super::error::TunError;
 use super::options::{Counting, Offloads, TunCounts, TunOptions};
 use super::vnet::VNET_LEN;
-use super::{Tun, link, sys};
+use super::{Sent, Tun, link, sys};
 
 /// Packets the kernel holds for us: the windows of a thousand streams (45 segments) that it sends in
 /// bursts of two, with room. What overflows is lost by lot: with 2,048 a thousand consumers' shares
@@ -208,6 +208,37 @@ impl TunDevice {
         self
     }
 
+    fn send_coalesced<'a>(
+        &self,
+        packets: &mut dyn Iterator<Item = &'a [u8]>,
+        allowed: Allowed,
+    ) -> Sent {
+        let mut file = self.file.get_ref();
+        let outcome = coalesce(packets, allowed, |parts| {
+            file.write_vectored(parts).map(drop)
+        });
+        Counting::add(&self.counting.supers_sent, outcome.supers);
+        Counting::add(&self.counting.segments_sent, outcome.segments);
+        if outcome.tcp_refused {
+            self.send_tcp.store(false, Ordering::Relaxed);
+        }
+        if outcome.udp_refused {
+            self.send_udp.store(false, Ordering::Relaxed);
+        }
+        if outcome.tcp_refused || outcome.udp_refused {
+            tracing::debug!(
+                device = self.name,
+                tcp = outcome.tcp_refused,
+                udp = outcome.udp_refused,
+                "the kernel refused a super-packet; packets go one by one from now on"
+            );
+        }
+        Sent {
+            taken: outcome.taken,
+            lost: outcome.offered - outcome.taken,
+        }
+    }
+
     fn write_alone(&self, packet: &[u8]) -> io::Result<()> {
         let mut file = self.file.get_ref();
         // The kernel takes a packet whole or not at all.
@@ -263,39 +294,25 @@ impl Tun for TunDevice {
         self.fill(cx, batch)
     }
 
-    fn send_batch(&self, packets: &[&[u8]]) -> usize {
+    fn send_each<'a>(&self, packets: &mut dyn Iterator<Item = &'a [u8]>) -> Sent {
         let allowed = Allowed {
             tcp: self.send_tcp.load(Ordering::Relaxed),
             udp: self.send_udp.load(Ordering::Relaxed),
         };
-        let taken = if packets.len() == 1 || !(allowed.tcp || allowed.udp) {
-            let taken = |packet: &&&[u8]| self.write_alone(packet).is_ok();
-            packets.iter().filter(taken).count()
+        let sent = if allowed.tcp || allowed.udp {
+            self.send_coalesced(packets, allowed)
         } else {
-            let mut file = self.file.get_ref();
-            let outcome = coalesce(packets, allowed, |parts| {
-                file.write_vectored(parts).map(drop)
-            });
-            Counting::add(&self.counting.supers_sent, outcome.supers);
-            Counting::add(&self.counting.segments_sent, outcome.segments);
-            if outcome.tcp_refused {
-                self.send_tcp.store(false, Ordering::Relaxed);
+            let mut sent = Sent::default();
+            for packet in packets {
+                match self.write_alone(packet) {
+                    Ok(()) => sent.taken += 1,
+                    Err(_) => sent.lost += 1,
+                }
             }
-            if outcome.udp_refused {
-                self.send_udp.store(false, Ordering::Relaxed);
-            }
-            if outcome.tcp_refused || outcome.udp_refused {
-                tracing::debug!(
-                    device = self.name,
-                    tcp = outcome.tcp_refused,
-                    udp = outcome.udp_refused,
-                    "the kernel refused a super-packet; packets go one by one from now on"
-                );
-            }
-            outcome.taken
+            sent
         };
-        Counting::add(&self.counting.lost, packets.len() - taken);
-        taken
+        Counting::add(&self.counting.lost, sent.lost);
+        sent
     }
 
     fn mtu(&self) -> usize {

@@ -1,6 +1,6 @@
 //! Packets of one flow on their way to become one super-packet.
 //!
-//! A group keeps places in the batch, no bytes. One rule a line in [`Group::append`]; each has its test.
+//! A group keeps slices, no bytes. One rule a line in [`Group::append`]; each has its test.
 
 use super::flow::{Candidate, Glance, u16_at, u32_at};
 use crate::tun::checksum::Sum;
@@ -18,12 +18,12 @@ const PSH: u8 = 0x08;
 const DONT_FRAGMENT: u8 = 0x40;
 
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct Group<'a> {
     /// The flow of all members.
     tag: u64,
     ports: Option<(u8, [u8; 4])>,
     shape: Candidate,
-    members: [u32; GROUP_MAX],
+    members: [&'a [u8]; GROUP_MAX],
     count: usize,
     /// Bytes of the super-packet.
     bytes: usize,
@@ -36,7 +36,7 @@ pub(super) struct Group {
     verified: bool,
 }
 
-impl Default for Group {
+impl Default for Group<'_> {
     fn default() -> Self {
         Self {
             tag: 0,
@@ -47,7 +47,7 @@ impl Default for Group {
                 headers: 0,
                 pushed: false,
             },
-            members: [0; GROUP_MAX],
+            members: [&[]; GROUP_MAX],
             count: 0,
             bytes: 0,
             size: 0,
@@ -58,16 +58,16 @@ impl Default for Group {
     }
 }
 
-impl Group {
-    /// Begins with one packet, number `index` of the batch.
-    pub(super) fn open(&mut self, glance: &Glance, shape: Candidate, index: usize, length: usize) {
+impl<'a> Group<'a> {
+    /// Begins with one packet.
+    pub(super) fn open(&mut self, glance: &Glance, shape: Candidate, packet: &'a [u8]) {
         self.tag = glance.tag;
         self.ports = glance.ports;
         self.shape = shape;
-        self.members[0] = index as u32;
+        self.members[0] = packet;
         self.count = 1;
-        self.bytes = length;
-        self.size = length - shape.headers;
+        self.bytes = packet.len();
+        self.size = packet.len() - shape.headers;
         self.complete = false;
         self.pushed = shape.pushed;
         self.verified = false;
@@ -81,7 +81,7 @@ impl Group {
         self.shape.headers
     }
 
-    pub(super) fn members(&self) -> &[u32] {
+    pub(super) fn members(&self) -> &[&'a [u8]] {
         &self.members[..self.count]
     }
 
@@ -93,20 +93,15 @@ impl Group {
     /// Whether `packet` must not overtake this group. What hides its ports is taken to share those of all groups
     /// between its addresses.
     #[inline]
-    pub(super) fn shares_flow(&self, glance: &Glance, packet: &[u8], packets: &[&[u8]]) -> bool {
+    pub(super) fn shares_flow(&self, glance: &Glance, packet: &[u8]) -> bool {
         self.tag == glance.tag
             && (glance.ports.is_none() || self.ports == glance.ports)
-            && addresses(self.first(packets)) == addresses(packet)
+            && addresses(self.first()) == addresses(packet)
     }
 
-    /// Takes in packet number `index`, which shares the flow, if the kernel would take it apart again as it is.
-    pub(super) fn append(
-        &mut self,
-        candidate: &Candidate,
-        index: usize,
-        packets: &[&[u8]],
-    ) -> bool {
-        let (first, packet) = (self.first(packets), packets[index]);
+    /// Takes in a packet, which shares the flow, if the kernel would take it apart again as it is.
+    pub(super) fn append(&mut self, candidate: &Candidate, packet: &'a [u8]) -> bool {
+        let first = self.first();
         let payload = packet.len() - candidate.headers;
         let fits = candidate.kind == self.shape.kind
             && candidate.transport == self.shape.transport
@@ -123,7 +118,7 @@ impl Group {
         if !self.verified || !candidate.verify(packet) {
             return false;
         }
-        self.members[self.count] = index as u32;
+        self.members[self.count] = packet;
         self.count += 1;
         self.bytes += payload;
         self.complete = payload < self.size || self.count == GROUP_MAX;
@@ -164,7 +159,7 @@ impl Group {
     }
 
     /// The vnet header and the super-packet's headers.
-    pub(super) fn head(&self, packets: &[&[u8]]) -> Head {
+    pub(super) fn head(&self) -> Head {
         let (at, headers) = (self.shape.transport, self.shape.headers);
         let offset = self.shape.kind.checksum_at();
         let mut bytes = [0; HEAD_MAX];
@@ -179,7 +174,7 @@ impl Group {
         let (front, rest) = bytes.split_at_mut(VNET_LEN);
         front.copy_from_slice(&vnet.encode());
         let copy = &mut rest[..headers];
-        copy.copy_from_slice(&self.first(packets)[..headers]);
+        copy.copy_from_slice(&self.first()[..headers]);
 
         let whole = (self.bytes - at) as u16;
         let pseudo = Sum::default()
@@ -210,8 +205,8 @@ impl Group {
         }
     }
 
-    fn first<'a>(&self, packets: &[&'a [u8]]) -> &'a [u8] {
-        packets[self.members[0] as usize]
+    fn first(&self) -> &'a [u8] {
+        self.members[0]
     }
 }
 

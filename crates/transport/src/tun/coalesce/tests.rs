@@ -25,7 +25,7 @@ const BARE: Framing = Framing {
 fn written(packets: &[Vec<u8>], allowed: Allowed) -> (Vec<Vec<u8>>, Coalesced) {
     let borrowed: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
     let mut writes = Vec::new();
-    let outcome = coalesce(&borrowed, allowed, |parts| {
+    let outcome = coalesce(borrowed.iter().copied(), allowed, |parts| {
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         writes.push(bytes);
         Ok(())
@@ -423,7 +423,7 @@ fn a_refused_super_packet_is_written_again_in_parts_and_its_kind_given_up() {
         let borrowed: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
         let mut refusals = 0;
         let mut writes = Vec::new();
-        let outcome = coalesce(&borrowed, BOTH, |parts| {
+        let outcome = coalesce(borrowed.iter().copied(), BOTH, |parts| {
             if parts.len() > 2 {
                 refusals += 1;
                 return Err(io::ErrorKind::InvalidInput.into());
@@ -444,7 +444,7 @@ fn what_a_full_device_does_not_take_is_not_counted() {
     let packets = train(&Recipe::new(true, false, 0), 70, 100);
     let borrowed: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
     let mut calls = 0;
-    let outcome = coalesce(&borrowed, BOTH, |_| {
+    let outcome = coalesce(borrowed.iter().copied(), BOTH, |_| {
         calls += 1;
         match calls {
             1 => Err(io::ErrorKind::WouldBlock.into()),
