@@ -5,19 +5,30 @@ use std::time::Instant;
 
 use wayfare_tunnel::{FairLimits, FairQueue, Pop, Verdict};
 
-/// The lines of all peers. Memory: [`FairLimits::CROWD`].
+/// The lines of all peers of a lane. Memory: [`FairLimits::CROWD`], shared by the lanes in equal parts.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     lines: Option<FairQueue>,
+    /// How many share the memory; 0 is alone, as 1 is.
+    lanes: usize,
 }
 
 impl Crowd {
+    /// That of one of `lanes`.
+    pub(crate) fn of_one_in(lanes: usize) -> Self {
+        Self { lines: None, lanes }
+    }
+
     /// From now on everything waits, or no longer.
     pub(crate) fn hold(&mut self, hold: bool, now: Instant) {
         if hold {
+            let limits = FairLimits {
+                total_bytes: FairLimits::CROWD.total_bytes / self.lanes.max(1),
+                ..FairLimits::CROWD
+            };
             let lines = self
                 .lines
-                .get_or_insert_with(|| FairQueue::new(FairLimits::CROWD, now));
+                .get_or_insert_with(|| FairQueue::new(limits, now));
             lines.set_blocked(true);
         } else if let Some(lines) = &mut self.lines {
             lines.set_blocked(false);

@@ -22,7 +22,7 @@ struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = 1_420)]
     mtu: usize,
     /// Threads that carry packets, each for peers of its own; needs peers with single addresses, and CAP_BPF.
-    /// As many as there are cores unless given, or 1 for a single peer.
+    /// Unless given, as many as there are cores; 1 with fewer than four cores or two such peers.
     #[arg(long, value_name = "NUMBER")]
     lanes: Option<usize>,
 }
