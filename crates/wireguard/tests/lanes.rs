@@ -10,7 +10,7 @@ mod guest;
 mod provider;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use wayfare_tunnel::{Event, MessageKind, classify};
@@ -184,11 +184,22 @@ fn nothing_is_left_when_it_ends() {
         world.guests.iter_mut().for_each(Guest::call);
         let at: SocketAddr = world.provider.at;
         world.end();
-        let devices = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
-        assert!(
-            devices.contains("lo:") && !devices.contains(provider::DEVICE),
-            "{devices}"
-        );
-        UdpSocket::bind(("0.0.0.0", at.port())).unwrap();
+        // A child that another test is just starting holds all descriptors of this process until it is its own program.
+        until("the port", || {
+            UdpSocket::bind(("0.0.0.0", at.port())).is_ok()
+        });
+        until("the device", || {
+            let devices = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+            assert!(devices.contains("lo:"), "{devices}");
+            !devices.contains(provider::DEVICE)
+        });
     });
+}
+
+fn until(what: &str, gone: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !gone() {
+        assert!(since.elapsed() < guest::PATIENCE, "{what} is left");
+        std::thread::yield_now();
+    }
 }
