@@ -159,7 +159,7 @@ fn the_device_has_its_queue_and_mtu_and_goes_with_its_owner() {
             .unwrap();
         let shown = String::from_utf8(shown.stdout).unwrap();
         assert!(
-            shown.contains("mtu 1420") && shown.contains("qlen 2048"),
+            shown.contains("mtu 1420") && shown.contains("qlen 32768"),
             "{shown}"
         );
         assert!(shown.contains("UP"), "{shown}");
