@@ -90,7 +90,7 @@ pub trait Tun: Send + Sync + fmt::Debug {
     /// Hands packets to the device's user, in order, without waiting. Each is asked for when those before it are done
     /// with, as far as they can be: work that the iterator does on a packet is followed by the device's own on it.
     /// What the device does not take is lost, as in any full queue.
-    fn send_each<'a>(&self, packets: &mut dyn Iterator<Item = &'a [u8]>) -> Sent {
+    fn send_each(&self, packets: &mut dyn Iterator<Item = &[u8]>) -> Sent {
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut sent = Sent::default();
         for packet in packets {

@@ -208,11 +208,7 @@ impl TunDevice {
         self
     }
 
-    fn send_coalesced<'a>(
-        &self,
-        packets: &mut dyn Iterator<Item = &'a [u8]>,
-        allowed: Allowed,
-    ) -> Sent {
+    fn send_coalesced(&self, packets: &mut dyn Iterator<Item = &[u8]>, allowed: Allowed) -> Sent {
         let mut file = self.file.get_ref();
         let outcome = coalesce(packets, allowed, |parts| {
             file.write_vectored(parts).map(drop)
@@ -294,7 +290,7 @@ impl Tun for TunDevice {
         self.fill(cx, batch)
     }
 
-    fn send_each<'a>(&self, packets: &mut dyn Iterator<Item = &'a [u8]>) -> Sent {
+    fn send_each(&self, packets: &mut dyn Iterator<Item = &[u8]>) -> Sent {
         let allowed = Allowed {
             tcp: self.send_tcp.load(Ordering::Relaxed),
             udp: self.send_udp.load(Ordering::Relaxed),
