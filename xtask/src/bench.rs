@@ -1,5 +1,5 @@
-//! `bench`: the benchmarks of `benches/`, and their medians as a report; `bench tunnel` and `bench
-//! payments` are measures of their own. It refuses to judge a figure of a micro-benchmark: bars
+//! `bench`: the benchmarks of `benches/`, and their medians as a report; `bench tunnel`, `bench
+//! budget` and `bench payments` are measures of their own. It refuses to judge a figure of a micro-benchmark: bars
 //! belong to what measures whole journeys.
 
 mod payments;
@@ -24,6 +24,9 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 pub fn run(given: &Given) -> anyhow::Result<Outcome> {
     if given.rest == ["tunnel"] {
         return tunnel::run(given);
+    }
+    if given.rest == ["budget"] {
+        return tunnel::budget::run(given);
     }
     if given.rest == ["payments"] {
         return payments::run(given);

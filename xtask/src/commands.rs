@@ -140,7 +140,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "bench",
         summary: "run the benchmarks, or only those whose name contains NAME; `bench tunnel`: \
-                  the tunnel against its peers, in turn; `bench payments`: what paying costs it",
+                  the tunnel against its peers, in turn; `bench budget`: where its time goes; \
+                  `bench payments`: what paying costs it",
         rest: Some("NAME"),
         flags: &[
             Flag {
@@ -151,7 +152,12 @@ pub const COMMANDS: &[Command] = &[
             Flag {
                 name: "--seconds",
                 value: Some("N"),
-                help: "how long each stream runs (tunnel: 5, payments: 8)",
+                help: "how long each stream runs (tunnel: 5, budget and payments: 8)",
+            },
+            Flag {
+                name: "--svg",
+                value: Some("FILE"),
+                help: "budget: draw the samples as a flame graph",
             },
             Flag {
                 name: "--only",

@@ -126,6 +126,13 @@ pub const TOOLS: &[Tool] = &[
         "bench: a peer to be measured against",
     ),
     apt("openssl", &["openssl"], "bench: OpenVPN's certificates"),
+    apt("perf", &["linux-perf"], "bench: where time goes"),
+    Tool {
+        name: "inferno-flamegraph",
+        purpose: "bench: folds and draws where time goes",
+        seen: Seen::Program("inferno-flamegraph"),
+        source: Source::Cargo("inferno"),
+    },
 ];
 
 /// Makes sure that the machine has all of `names` (names of [`TOOLS`]), installing what it lacks

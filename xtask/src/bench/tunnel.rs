@@ -5,6 +5,7 @@
 //! How it is measured: `docs/bench.md`. It refuses to judge on a restless machine, and to invent
 //! a figure for a peer that is not to be had.
 
+pub(super) mod budget;
 mod course;
 pub(super) mod cpu;
 mod crowd;

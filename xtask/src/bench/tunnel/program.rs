@@ -2,6 +2,7 @@
 //! refuses to run them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -110,8 +111,30 @@ fn own((program, package): (&str, &str), folder: Option<&str>) -> anyhow::Result
         return Ok(file);
     }
     step(&format!("building {program}, optimised"));
-    let mut build = cargo([
+    build(cargo(["build"]), (program, package))
+}
+
+/// Ours, built apart with frame pointers: a stack can be followed then.
+///
+/// # Errors
+/// When it cannot be built.
+pub(super) fn with_frame_pointers() -> anyhow::Result<PathBuf> {
+    step(&format!("building {}, with frame pointers", OURS.0));
+    let mut cargo = cargo([
         "build",
+        "--config",
+        "build.rustflags=[\"-Cforce-frame-pointers=yes\"]",
+    ]);
+    // Other flags would build everything that others share anew, each time.
+    let named = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    cargo
+        .arg("--target-dir")
+        .arg(Path::new(&named).join("budget"));
+    build(cargo, OURS)
+}
+
+fn build(mut cargo: Command, (program, package): (&str, &str)) -> anyhow::Result<PathBuf> {
+    cargo.args([
         "--release",
         "--message-format=json-render-diagnostics",
         "--package",
@@ -119,7 +142,7 @@ fn own((program, package): (&str, &str), folder: Option<&str>) -> anyhow::Result
         "--bin",
         program,
     ]);
-    let told = output(&mut build, BUILD)?;
+    let told = output(&mut cargo, BUILD)?;
     built(&told, program).with_context(|| format!("the build names no program {program}"))
 }
 
