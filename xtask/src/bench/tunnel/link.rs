@@ -64,12 +64,29 @@ impl Link {
                 addresses: &[&b.1],
             },
         )?;
+        for (at, address) in [(&left, LEFT), (&right, RIGHT)] {
+            at.ip(&way(address, "eth0")?)?;
+        }
         Ok(Self { left, right })
     }
 }
 
+/// What `ip` is told so that streams to the /24 of `address` behind `device` are born with
+/// [`congestion`]. A stream that a program changes later keeps the pacing of what it was born with.
+///
+/// # Errors
+/// As [`congestion`].
+pub(super) fn way(address: Ipv4Addr, device: &str) -> anyhow::Result<String> {
+    let [a, b, c, _] = address.octets();
+    let congestion = congestion()?;
+    Ok(format!(
+        "route change {a}.{b}.{c}.0/24 dev {device} proto kernel scope link src {address} \
+         congctl {congestion}"
+    ))
+}
+
 /// The congestion control of every stream: [`CONGESTION`] where the kernel has it, else its own
-/// choice. It is asked for by each stream, as a namespace may not change its default.
+/// choice. It is asked for by routes and by each stream, as a namespace may not change its default.
 ///
 /// # Errors
 /// When the kernel does not tell what it has.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::latency;
-use super::link::{LEFT, LEFT_INNER, Link, RIGHT, RIGHT_INNER};
+use super::link::{self, LEFT, LEFT_INNER, Link, RIGHT, RIGHT_INNER};
 use super::program::Program;
 use crate::lab::{Background, Lab, Namespace, wait_for};
 use crate::process::{GRACE, SHORT, command, output};
@@ -224,6 +224,7 @@ impl Pair {
         let words = [
             format!("address add {inner}/24 dev {device}"),
             format!("link set {device} mtu {MTU} up"),
+            link::way(inner, device)?,
         ];
         own.set_up(&mut end, &words)?;
         self.ends.push(end);
