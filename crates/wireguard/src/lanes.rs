@@ -58,7 +58,7 @@ pub struct LaneTotals {
 
 impl WireGuard {
     /// How many lanes are worth having: one for each core, if there are two peers or more that lanes can tell apart and
-    /// [`CORES_WORTHWHILE`] cores or more.
+    /// four cores or more.
     #[must_use]
     pub fn lanes_worthwhile(&self) -> usize {
         let mut apart = self.peers.iter().filter(|p| plan::has_single_addresses(p));
