@@ -1,5 +1,7 @@
 //! What a collector wants done, and whom it does not serve at all.
 
+#[cfg(doc)]
+use super::Collector;
 use wayfare_identity::SignatureError;
 
 use super::{ExchangeRefusal, ReplyFault};

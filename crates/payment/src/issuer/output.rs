@@ -1,5 +1,7 @@
 //! Which Hermes an issuer speaks for, what it wants done and what it can tell.
 
+#[cfg(doc)]
+use super::Issuer;
 use wayfare_identity::{Address, Domain};
 
 use crate::{Amount, Batch, IssueRefusal, IssueReply, Preimage, SignedPromise, Ticket};

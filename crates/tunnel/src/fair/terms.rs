@@ -1,6 +1,9 @@
 //! The words that a driver and the queue exchange.
 //! They refuse to decide anything.
 
+#[cfg(doc)]
+use super::FairQueue;
+
 /// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FairLimits {
