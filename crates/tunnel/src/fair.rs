@@ -174,6 +174,18 @@ impl FairQueue {
         true
     }
 
+    /// Whether this packet may go now, as [`FairQueue::offer`] says; if not, it waits here or is lost, and is counted then.
+    pub fn admit(&mut self, slot: u32, packet: &[u8], now: Instant) -> bool {
+        match self.offer(slot, packet.len(), now) {
+            Verdict::Pass => true,
+            Verdict::Queue => {
+                self.push(slot, packet);
+                false
+            }
+            Verdict::Drop => false,
+        }
+    }
+
     /// The next packet whose turn it is, copied into `into`.
     pub fn pop_into(&mut self, now: Instant, into: &mut [u8]) -> Pop {
         if self.packets == 0 || self.blocked {

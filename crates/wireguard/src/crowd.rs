@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use wayfare_tunnel::{FairLimits, FairQueue, Pop, Verdict};
+use wayfare_tunnel::{FairLimits, FairQueue, Pop};
 
 /// The lines of all peers of a lane. Memory: [`FairLimits::CROWD`], shared by the lanes in equal parts.
 #[derive(Debug, Default)]
@@ -42,18 +42,8 @@ impl Crowd {
 
     /// Whether a packet of this peer may pass; if not, it waits here or is lost.
     pub(crate) fn pass(&mut self, peer: u32, packet: &[u8], now: Instant) -> bool {
-        let Some(lines) = &mut self.lines else {
-            return true;
-        };
-        match lines.offer(peer, packet.len(), now) {
-            Verdict::Pass => true,
-            Verdict::Queue => {
-                // What finds no room after all is counted there.
-                lines.push(peer, packet);
-                false
-            }
-            Verdict::Drop => false,
-        }
+        let lines = self.lines.as_mut();
+        lines.is_none_or(|lines| lines.admit(peer, packet, now))
     }
 
     /// The next packet whose turn it is: its peer and its length.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use wayfare_session::Exit;
-use wayfare_tunnel::{FairLimits, FairQueue, IpPacket, Pop, Rate, Verdict};
+use wayfare_tunnel::{FairLimits, FairQueue, IpPacket, Pop, Rate};
 
 use super::Limits;
 
@@ -96,15 +96,7 @@ fn pass<'a>(
     let Some(slot) = exit.slot_of(side(&parsed)) else {
         return false;
     };
-    match queue.offer(slot, packet.len(), now) {
-        Verdict::Pass => true,
-        Verdict::Queue => {
-            // What finds no room after all is counted there.
-            queue.push(slot, packet);
-            false
-        }
-        Verdict::Drop => false,
-    }
+    queue.admit(slot, packet, now)
 }
 
 /// Packets are never longer than the pump's buffer, so none comes back as too long.
