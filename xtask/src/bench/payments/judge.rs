@@ -3,14 +3,12 @@
 
 use super::Pair;
 use super::turn::Turn;
+use crate::bench::tunnel::cpu;
 use crate::bench::tunnel::spread::{Spread, rounded};
 use crate::report::{Bar, Report};
 
 /// What being paid for may cost a download.
 const OVERHEAD: f64 = 0.02;
-
-/// How busy the machine may be with something else, as in `bench tunnel`.
-const OTHERS: f64 = 0.10;
 
 /// Pairs that make a median.
 const LEAST: usize = 3;
@@ -37,18 +35,9 @@ const FIGURES: [Figure; 8] = [
 
 /// Adds all checks of a run.
 pub(super) fn judge(report: &mut Report, pairs: &[Pair]) {
-    let others = Spread::of(&each(pairs, |pair| pair.others)).map(|spread| spread.median);
-    let note = "what the machine did in the second before each round";
-    let bar = Bar::AtMost(OTHERS);
-    report.number(
-        "others_busy",
-        others.map(rounded),
-        "of all cores",
-        &bar,
-        note,
-    );
+    let quiet = cpu::tell_others(report, &each(pairs, |pair| pair.others));
     let overhead = Spread::of(&each(pairs, overhead));
-    let calm = others.is_some_and(|busy| busy <= OTHERS) && pairs.len() >= LEAST;
+    let calm = quiet && pairs.len() >= LEAST;
     let note = match overhead {
         None => "nothing was measured".to_owned(),
         Some(spread) if calm => format!("1 - paid / unpaid, {spread}"),

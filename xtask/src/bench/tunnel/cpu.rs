@@ -7,10 +7,15 @@ use std::{fs, thread};
 
 use anyhow::Context as _;
 
+use super::spread::{Spread, rounded};
 use crate::lab::pause;
+use crate::report::{Bar, Report};
 
 /// A hundred of the kernel's ticks on each processor.
 const LISTEN: Duration = Duration::from_secs(1);
+
+/// How busy the machine may be with something else: its whole time is counted as the tunnel's.
+const QUIET: f64 = 0.10;
 
 /// Both files count in these, whatever the kernel's own tick is: it is part of their format.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -75,6 +80,16 @@ pub(in crate::bench) fn others() -> anyhow::Result<f64> {
     let spent = Used::now(&[])?.since(before).machine;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Ok(spent / 1e9 / begun.elapsed().as_secs_f64() / cores as f64)
+}
+
+/// Tells the median of what [`others`] found before each round, and whether the machine was quiet enough to judge: not
+/// where nothing was found.
+pub(in crate::bench) fn tell_others(report: &mut Report, found: &[f64]) -> bool {
+    let busy = Spread::of(found).map(|spread| spread.median);
+    let note = "what the machine did in the second before each round";
+    let bar = Bar::AtMost(QUIET);
+    report.number("others_busy", busy.map(rounded), "of all cores", &bar, note);
+    busy.is_some_and(|busy| busy <= QUIET)
 }
 
 /// `cpu  user nice system idle iowait irq softirq …`

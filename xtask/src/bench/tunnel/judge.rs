@@ -1,6 +1,7 @@
 //! The run's figures held to their bars. It refuses to judge anything while the bare cable itself
 //! was restless, or the machine busy with something else: its figures are then told in notes, and their values are null.
 
+use super::cpu;
 use super::crowd::{COUNTS, MOST, Streams};
 use super::figures::{ADDED, FIGURES, gbps, retransmits};
 use super::junk::Junked;
@@ -14,9 +15,6 @@ const MIB: f64 = 1_048_576.0;
 
 /// How much the cable may move between rounds, by [`Spread::unrest`].
 const CALM: f64 = 0.15;
-
-/// How busy the machine may be with something else: its whole time is counted as the tunnel's.
-const OTHERS: f64 = 0.10;
 
 /// Adds all checks of a run: first those with a bar, then what was measured of everybody.
 pub(super) fn judge(
@@ -40,20 +38,11 @@ pub(super) fn judge(
         &note,
     );
     let others: Vec<f64> = rounds.0.iter().map(|round| round.others).collect();
-    let others = Spread::of(&others).map(|spread| spread.median);
-    let note = "what the machine did in the second before each round";
-    let bar = Bar::AtMost(OTHERS);
-    report.number(
-        "others_busy",
-        others.map(rounded),
-        "of all cores",
-        &bar,
-        note,
-    );
+    let quiet = cpu::tell_others(report, &others);
     let mut judge = Judge {
         report,
         rounds,
-        noise: unrest.is_none_or(|unrest| unrest > CALM) || others.is_none_or(|busy| busy > OTHERS),
+        noise: unrest.is_none_or(|unrest| unrest > CALM) || !quiet,
         absent,
     };
     judge.ratios(plan);
