@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use wayfare_session::{ConsumerSession, Exit, Opened};
 use wayfare_transport::{Frame, Framing, Plane, Released};
-use wayfare_tunnel::{IpPacket, Received, Sealed, TAG, TRANSPORT_HEADER};
+use wayfare_tunnel::{IpPacket, TAG, TRANSPORT_HEADER};
 
 use crate::provider::{Shares, WaitingRoom};
 
@@ -35,7 +35,8 @@ pub(crate) struct ExitPlane<'a> {
 
 impl Plane for ConsumerPlane<'_> {
     fn seal(&mut self, frame: Frame<'_>, now: Instant) -> Option<SocketAddr> {
-        destination(self.0.seal_in_place(frame.bytes, frame.packet, now))
+        let sealed = self.0.seal_in_place(frame.bytes, frame.packet, now);
+        sealed.destination()
     }
 
     fn open<'a>(
@@ -44,7 +45,7 @@ impl Plane for ConsumerPlane<'_> {
         datagram: &'a mut [u8],
         now: Instant,
     ) -> Option<&'a [u8]> {
-        packet(self.0.open(from, datagram, now))
+        self.0.open(from, datagram, now).packet()
     }
 }
 
@@ -94,7 +95,7 @@ impl Plane for ExitPlane<'_> {
             return None;
         }
         match self.exit.seal_in_place(frame.bytes, frame.packet, now) {
-            Some(sealed) => destination(sealed),
+            Some(sealed) => sealed.destination(),
             None => {
                 self.hold(&frame, now);
                 None
@@ -136,19 +137,5 @@ impl ExitPlane<'_> {
         let packet = frame.bytes.get(TRANSPORT_HEADER..)?.get(..frame.packet)?;
         let destination = IpPacket::parse(packet).ok()?.destination();
         Some((self.exit.slot_of(destination)?, packet))
-    }
-}
-
-fn destination(sealed: Sealed) -> Option<SocketAddr> {
-    match sealed {
-        Sealed::Datagram { to, .. } => Some(to),
-        Sealed::Queued { .. } | Sealed::Dropped(_) => None,
-    }
-}
-
-fn packet(received: Received<'_>) -> Option<&[u8]> {
-    match received {
-        Received::Packet { packet, .. } => Some(packet),
-        Received::Keepalive { .. } | Received::Handshake { .. } | Received::Dropped(_) => None,
     }
 }

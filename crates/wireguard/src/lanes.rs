@@ -322,7 +322,7 @@ impl Running {
             }
             Post::Stray { from, mut datagram } => {
                 let received = self.endpoint.handle_datagram(from, &mut datagram, now);
-                if let wayfare_tunnel::Received::Packet { packet, .. } = received {
+                if let Some(packet) = received.packet() {
                     self.tun.send_batch(&[packet]);
                 }
             }

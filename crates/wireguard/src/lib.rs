@@ -13,8 +13,7 @@ use std::time::Instant;
 
 use wayfare_transport::{BindError, Frame, Plane, PumpError, Released, Tun};
 use wayfare_tunnel::{
-    AddPeerError, Endpoint, IpPacket, Lane, PeerConfig, PeerId, Received, Sealed, StaticSecret,
-    TRANSPORT_HEADER,
+    AddPeerError, Endpoint, IpPacket, Lane, PeerConfig, PeerId, StaticSecret, TRANSPORT_HEADER,
 };
 
 use crowd::Crowd;
@@ -113,7 +112,9 @@ impl Plane for Carried<'_> {
                 return None;
             }
         }
-        destination(self.endpoint.seal_in_place(frame.bytes, frame.packet, now))
+        let endpoint = &mut self.endpoint;
+        let sealed = endpoint.seal_in_place(frame.bytes, frame.packet, now);
+        sealed.destination()
     }
 
     fn open<'a>(
@@ -127,10 +128,8 @@ impl Plane for Carried<'_> {
         {
             return None;
         }
-        match self.endpoint.handle_datagram(from, datagram, now) {
-            Received::Packet { packet, .. } => Some(packet),
-            Received::Keepalive { .. } | Received::Handshake { .. } | Received::Dropped(_) => None,
-        }
+        let received = self.endpoint.handle_datagram(from, datagram, now);
+        received.packet()
     }
 
     fn hold_outbound(&mut self, hold: bool, now: Instant) -> bool {
@@ -146,13 +145,7 @@ impl Plane for Carried<'_> {
     fn seal_released(&mut self, frame: Frame<'_>, mark: u32, now: Instant) -> Option<SocketAddr> {
         let peer = *self.peers.get(mark as usize)?;
         let endpoint = &mut self.endpoint;
-        destination(endpoint.seal_to_in_place(peer, frame.bytes, frame.packet, now))
-    }
-}
-
-fn destination(sealed: Sealed) -> Option<SocketAddr> {
-    match sealed {
-        Sealed::Datagram { to, .. } => Some(to),
-        Sealed::Queued { .. } | Sealed::Dropped(_) => None,
+        let sealed = endpoint.seal_to_in_place(peer, frame.bytes, frame.packet, now);
+        sealed.destination()
     }
 }

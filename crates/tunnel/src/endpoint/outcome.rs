@@ -54,6 +54,17 @@ pub enum Received<'a> {
     Dropped(DropReason),
 }
 
+impl<'a> Received<'a> {
+    /// The inner packet, if that is what it was.
+    #[must_use]
+    pub fn packet(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Packet { packet, .. } => Some(packet),
+            Self::Keepalive { .. } | Self::Handshake { .. } | Self::Dropped(_) => None,
+        }
+    }
+}
+
 /// What became of a packet to be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sealed {
@@ -73,6 +84,17 @@ pub enum Sealed {
     },
     /// The packet cannot be sent.
     Dropped(DropReason),
+}
+
+impl Sealed {
+    /// Where the sealed packet goes, if it may leave now.
+    #[must_use]
+    pub fn destination(self) -> Option<SocketAddr> {
+        match self {
+            Self::Datagram { to, .. } => Some(to),
+            Self::Queued { .. } | Self::Dropped(_) => None,
+        }
+    }
 }
 
 /// Why a datagram or packet went nowhere.
