@@ -16,6 +16,7 @@
 mod binding;
 mod key;
 mod keystore;
+mod node_address;
 mod node_key;
 mod signature;
 mod signer;
@@ -27,6 +28,7 @@ pub use key::{KeyError, SecretKey};
 pub use keystore::{
     Kdf, KeystoreError, KeystoreSalt, keystore_address, open_keystore, seal_keystore,
 };
+pub use node_address::{NodeAddress, NodeAddressError};
 pub use node_key::{NodeId, NodeKey};
 pub use signature::{Signature, SignatureError};
 pub use signer::{LocalSigner, SignError, Signer};

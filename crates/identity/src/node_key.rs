@@ -1,7 +1,7 @@
 //! ed25519 node keys: the key of one running node's QUIC certificate, published in its signed proposals.
 
 use alloy_primitives::hex;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -18,6 +18,18 @@ impl std::fmt::Display for NodeId {
 impl std::fmt::Debug for NodeId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "NodeId({self})")
+    }
+}
+
+impl NodeId {
+    /// Whether the holder of this key signed `message` (RFC 8032, with the strict checks that leave one signature valid for
+    /// one message and key).
+    #[must_use]
+    pub fn signed(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
+            key.verify_strict(message, &Signature::from_bytes(signature))
+                .is_ok()
+        })
     }
 }
 
@@ -38,6 +50,12 @@ impl NodeKey {
         NodeId(SigningKey::from_bytes(&self.0).verifying_key().to_bytes())
     }
 
+    /// Signs `message` (RFC 8032). Whoever calls makes sure that it cannot be mistaken for a message of another kind.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        SigningKey::from_bytes(&self.0).sign(message).to_bytes()
+    }
+
     /// The seed, for the certificate of the node's QUIC endpoint.
     #[must_use]
     pub fn seed(&self) -> Zeroizing<[u8; 32]> {
@@ -54,6 +72,16 @@ impl std::fmt::Debug for NodeKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signature_is_of_one_message_and_one_key() {
+        let [one, other] = [1, 2].map(|seed| NodeKey::from_seed([seed; 32]));
+        let signature = one.sign(b"here I am");
+        assert!(one.id().signed(b"here I am", &signature));
+        assert!(!one.id().signed(b"here I was", &signature));
+        assert!(!other.id().signed(b"here I am", &signature));
+        assert!(!NodeId([0xff; 32]).signed(b"here I am", &signature));
+    }
 
     #[test]
     fn the_first_vector_of_rfc_8032() {

@@ -1,0 +1,21 @@
+//! `nat`: reachability.
+//!
+//! The process's one libp2p swarm, on connections of the one shared endpoint: relays are asked for channels to nodes that
+//! cannot be dialed, nodes are rung through them, holes are punched. What comes out are addresses at which the shared socket
+//! reaches a peer. It refuses to know proposals, promises and tunnels, and to open sockets.
+
+mod address;
+mod calls;
+mod candidates;
+mod circuit;
+mod connections;
+mod ground;
+mod muxer;
+mod relay;
+mod swarm;
+mod transport;
+
+pub use calls::MAX_WORD;
+pub use ground::{Ground, Port};
+pub use relay::{ChannelUse, RelayBoard, RelayLimits, RelayRefusal};
+pub use swarm::{CallError, Opened, Ring, Swarm, SwarmConfig, SwarmError, SwarmEvent};

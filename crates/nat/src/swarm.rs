@@ -1,0 +1,276 @@
+//! The swarm's handle: what the rest of the process asks of it and hears from it. It refuses to block on a peer: whoever is
+//! asked too much loses the question.
+
+mod behaviour;
+mod service;
+mod task;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quinn::Connection;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use wayfare_identity::{NodeAddress, NodeId, NodeKey};
+
+use crate::relay::{RelayBoard, RelayLimits};
+use crate::{Ground, MAX_WORD};
+
+/// Questions waiting for the swarm, and events waiting for its owner.
+const QUEUE: usize = 256;
+
+/// What a swarm is made of.
+#[derive(Debug)]
+pub struct SwarmConfig {
+    /// Who we are.
+    pub key: NodeKey,
+    /// Whether this node carries for others, and how much.
+    pub relay: Option<RelayLimits>,
+}
+
+/// A running swarm. Cheap to clone; it ends with the last clone.
+#[derive(Debug, Clone)]
+pub struct Swarm {
+    commands: mpsc::Sender<Command>,
+    board: Option<Arc<RelayBoard>>,
+    _task: Arc<Task>,
+}
+
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Why there is no swarm.
+#[derive(Debug, thiserror::Error)]
+pub enum SwarmError {
+    /// The node key is none.
+    #[error("the node key is unusable: {0}")]
+    Key(#[from] libp2p_identity::DecodingError),
+    /// A part of the swarm refused its configuration.
+    #[error("the swarm cannot be put together: {0}")]
+    Setup(String),
+}
+
+/// What happens around a node.
+#[derive(Debug)]
+pub enum SwarmEvent {
+    /// A relay that was asked for is connected, and rings us from now on.
+    Attached(NodeAddress),
+    /// It is not any more; it is dialed again.
+    Detached(NodeAddress),
+    /// Another node tells from where our datagrams come.
+    Seen {
+        /// Where it is.
+        by: SocketAddr,
+        /// Where we seem to be.
+        us: SocketAddr,
+    },
+    /// Somebody wants a channel to us.
+    Rung(Ring),
+    /// The other end of a channel says something.
+    Word {
+        /// Through which relay.
+        relay: NodeId,
+        /// The channel.
+        channel: u32,
+        /// Where the relay sees the other end.
+        seen: Option<SocketAddr>,
+        /// What it says.
+        word: Vec<u8>,
+    },
+    /// The other end, or the relay, closed a channel.
+    HungUp {
+        /// Through which relay.
+        relay: NodeId,
+        /// The channel.
+        channel: u32,
+    },
+    /// The swarm's own hole punching made a direct connection to a node.
+    Punched {
+        /// To whom.
+        node: NodeId,
+        /// Where it is.
+        at: SocketAddr,
+    },
+}
+
+/// Somebody's wish for a channel. Dropped unanswered, it is refused.
+#[derive(Debug)]
+pub struct Ring {
+    /// The relay that rings.
+    pub relay: NodeAddress,
+    /// The channel that waits.
+    pub channel: u32,
+    /// Who calls, as the relay's connection to it proved.
+    pub from: NodeId,
+    /// Where the relay sees the caller.
+    pub seen: SocketAddr,
+    /// The caller's offer.
+    pub offer: Vec<u8>,
+    answer: oneshot::Sender<Vec<u8>>,
+}
+
+impl Ring {
+    /// Takes the call.
+    pub fn accept(self, answer: Vec<u8>) {
+        // The relay may have given up; it will tell by closing the channel.
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// A channel through a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Its number; frames carry it.
+    pub channel: u32,
+    /// Where the relay itself is: frames go there.
+    pub relay: SocketAddr,
+    /// Where the relay sees the other end.
+    pub seen: SocketAddr,
+    /// The other end's answer.
+    pub answer: Vec<u8>,
+}
+
+/// Why there is no channel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The relay cannot be reached, or went away.
+    #[error("the relay {relay} does not answer: {cause}")]
+    Relay {
+        /// Which.
+        relay: NodeAddress,
+        /// Why.
+        cause: String,
+    },
+    /// It refuses.
+    #[error("the relay {relay} opens no channel: {why}")]
+    Refused {
+        /// Which.
+        relay: NodeAddress,
+        /// In its words.
+        why: String,
+    },
+    /// The offer is longer than a relay passes on.
+    #[error("an offer has at most {MAX_WORD} bytes, this one {0}")]
+    TooLong(usize),
+    /// The swarm has stopped.
+    #[error("the swarm has stopped")]
+    Stopped,
+}
+
+#[derive(Debug)]
+enum Command {
+    Attach(NodeAddress),
+    Detach(NodeId),
+    Call {
+        relay: NodeAddress,
+        to: NodeId,
+        offer: Vec<u8>,
+        opened: oneshot::Sender<Result<Opened, CallError>>,
+    },
+    Say {
+        relay: NodeId,
+        channel: u32,
+        word: Vec<u8>,
+    },
+    HangUp {
+        relay: NodeId,
+        channel: u32,
+    },
+    Circuit {
+        relay: NodeAddress,
+        to: NodeId,
+    },
+}
+
+impl Swarm {
+    /// Starts a swarm on `ground`; `incoming` are the connections that others made to it. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SwarmError`].
+    pub fn start(
+        config: SwarmConfig,
+        ground: Arc<dyn Ground>,
+        incoming: mpsc::Receiver<Connection>,
+    ) -> Result<(Self, mpsc::Receiver<SwarmEvent>), SwarmError> {
+        let board = config.relay.map(|limits| Arc::new(RelayBoard::new(limits)));
+        let (commands, inbox) = mpsc::channel(QUEUE);
+        let (tell, events) = mpsc::channel(QUEUE);
+        let task = task::Driver::new(&config.key, board.clone(), ground, incoming, inbox, tell)?;
+        let task = tokio::spawn(task.run());
+        let swarm = Self {
+            commands,
+            board,
+            _task: Arc::new(Task(task.abort_handle())),
+        };
+        Ok((swarm, events))
+    }
+
+    /// The channels of this relay; `None` if it is none.
+    #[must_use]
+    pub fn board(&self) -> Option<&Arc<RelayBoard>> {
+        self.board.as_ref()
+    }
+
+    /// Keeps a connection to a relay, so that it can ring us.
+    pub async fn attach(&self, relay: NodeAddress) {
+        let _ = self.commands.send(Command::Attach(relay)).await;
+    }
+
+    /// Needs a relay no longer.
+    pub async fn detach(&self, relay: NodeId) {
+        let _ = self.commands.send(Command::Detach(relay)).await;
+    }
+
+    /// Asks a relay for a channel to a node. Takes a round trip to the relay, one from there to the node, and the time the node
+    /// takes to answer; the connection to the relay is made if there is none.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn call(
+        &self,
+        relay: NodeAddress,
+        to: NodeId,
+        offer: Vec<u8>,
+    ) -> Result<Opened, CallError> {
+        if offer.len() > MAX_WORD {
+            return Err(CallError::TooLong(offer.len()));
+        }
+        let (opened, answer) = oneshot::channel();
+        let command = Command::Call {
+            relay,
+            to,
+            offer,
+            opened,
+        };
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| CallError::Stopped)?;
+        answer.await.map_err(|_| CallError::Stopped)?
+    }
+
+    /// Tells the other end of a channel something, through the relay; not confirmed.
+    pub async fn say(&self, relay: NodeId, channel: u32, word: Vec<u8>) {
+        let command = Command::Say {
+            relay,
+            channel,
+            word,
+        };
+        let _ = self.commands.send(command).await;
+    }
+
+    /// Closes a channel.
+    pub async fn hang_up(&self, relay: NodeId, channel: u32) {
+        let _ = self.commands.send(Command::HangUp { relay, channel }).await;
+    }
+
+    /// Connects to a node through a relay's circuit; the swarm's own hole punching follows by itself and tells
+    /// [`SwarmEvent::Punched`].
+    pub async fn circuit(&self, relay: NodeAddress, to: NodeId) {
+        let _ = self.commands.send(Command::Circuit { relay, to }).await;
+    }
+}

@@ -1,0 +1,275 @@
+//! What we do for others: open channels between them if we are a relay, and answer when a relay rings. It refuses a ring from a
+//! node that we did not choose as our relay.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use libp2p_identity::PeerId;
+use libp2p_request_response::{Behaviour as Calls, OutboundRequestId, ResponseChannel};
+use tokio::sync::oneshot;
+use wayfare_identity::{NodeAddress, NodeId};
+
+use super::{Ring, SwarmEvent};
+use crate::MAX_WORD;
+use crate::address::{node_id, peer_id};
+use crate::calls::{CallCodec, Reply, Request};
+use crate::connections::Connections;
+use crate::relay::{RelayBoard, RelayRefusal};
+
+/// A channel on which nothing passes for so long is closed: four times the 25 s after which both ends say something.
+const PATIENCE: Duration = Duration::from_secs(100);
+/// Rings of ours, and rings to us, that wait for an answer.
+const MOST_RINGS: usize = 256;
+
+type Answered = (ResponseChannel<Reply>, Reply);
+
+pub(super) struct Service {
+    board: Option<Arc<RelayBoard>>,
+    connections: Connections,
+    /// Callers that wait until the node they want has answered our ring.
+    ringing: HashMap<OutboundRequestId, Caller>,
+    /// Rings to us that our owner considers.
+    considered: FuturesUnordered<BoxFuture<'static, Answered>>,
+    chance: RandomState,
+    opened: u64,
+}
+
+struct Caller {
+    node: NodeId,
+    to: NodeId,
+    channel: u32,
+    reply: ResponseChannel<Reply>,
+}
+
+impl Service {
+    pub(super) fn new(board: Option<Arc<RelayBoard>>, connections: Connections) -> Self {
+        Self {
+            board,
+            connections,
+            ringing: HashMap::new(),
+            considered: FuturesUnordered::new(),
+            chance: RandomState::new(),
+            opened: 0,
+        }
+    }
+
+    /// The next reply that has become known; waits for ever when none is.
+    pub(super) async fn answered(&mut self) -> Answered {
+        match self.considered.next().await {
+            Some(answered) => answered,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Follows moving peers, closes what is not used.
+    pub(super) fn refresh(&self, now: Instant) {
+        if let Some(board) = &self.board {
+            let at = |node| peer_id(node).and_then(|peer| self.connections.address(&peer));
+            board.refresh(at, PATIENCE, now);
+        }
+    }
+
+    /// A request of `peer`, which is our relay if `relay` names it.
+    pub(super) fn asked(
+        &mut self,
+        peer: PeerId,
+        relay: Option<NodeAddress>,
+        request: Request,
+        reply: ResponseChannel<Reply>,
+        calls: &mut Calls<CallCodec>,
+        now: Instant,
+    ) -> Option<SwarmEvent> {
+        let node = node_id(&peer)?;
+        let (done, event) = match request {
+            Request::Open { to, offer } => {
+                let call = (node, to, offer);
+                self.open(call, reply, calls, now);
+                return None;
+            }
+            Request::Ring {
+                from,
+                channel,
+                seen,
+                offer,
+            } => {
+                let Some(relay) = relay.filter(|_| self.considered.len() < MOST_RINGS) else {
+                    refuse(
+                        calls,
+                        reply,
+                        "you are not a relay of this node, or it has no time",
+                    );
+                    return None;
+                };
+                let (answer, answered) = oneshot::channel();
+                self.considered.push(consider(answered, reply).boxed());
+                return Some(SwarmEvent::Rung(Ring {
+                    relay,
+                    channel,
+                    from,
+                    seen,
+                    offer,
+                    answer,
+                }));
+            }
+            Request::Pass {
+                channel,
+                seen,
+                word,
+            } => match self.pass(node, channel, &word, calls) {
+                true => (Reply::Done, None),
+                // We may be the end that is told something.
+                false => (
+                    Reply::Done,
+                    Some(SwarmEvent::Word {
+                        relay: node,
+                        channel,
+                        seen,
+                        word,
+                    }),
+                ),
+            },
+            Request::Close { channel } => match self.close(node, channel, calls) {
+                true => (Reply::Done, None),
+                false => (
+                    Reply::Done,
+                    Some(SwarmEvent::HungUp {
+                        relay: node,
+                        channel,
+                    }),
+                ),
+            },
+        };
+        let _ = calls.send_response(reply, done);
+        event
+    }
+
+    fn open(
+        &mut self,
+        (node, to, offer): (NodeId, NodeId, Vec<u8>),
+        reply: ResponseChannel<Reply>,
+        calls: &mut Calls<CallCodec>,
+        now: Instant,
+    ) {
+        let Some(board) = &self.board else {
+            return refuse(calls, reply, "this node is no relay");
+        };
+        if offer.len() > MAX_WORD || self.ringing.len() >= MOST_RINGS {
+            return refuse(calls, reply, "the offer is too long, or too many wait");
+        }
+        let at = |node| {
+            let peer = peer_id(node)?;
+            Some((node, self.connections.address(&peer)?))
+        };
+        let (Some(from), Some(target), Some(callee)) = (at(node), at(to), peer_id(to)) else {
+            return refuse(calls, reply, &RelayRefusal::Absent.to_string());
+        };
+        self.opened += 1;
+        let chance = self.chance.hash_one(self.opened) as u32;
+        match board.open(from, target, chance, now) {
+            Ok(channel) => {
+                let ring = Request::Ring {
+                    from: node,
+                    channel,
+                    seen: from.1,
+                    offer,
+                };
+                let id = calls.send_request(&callee, ring);
+                let caller = Caller {
+                    node,
+                    to,
+                    channel,
+                    reply,
+                };
+                self.ringing.insert(id, caller);
+            }
+            Err(refusal) => refuse(calls, reply, &refusal.to_string()),
+        }
+    }
+
+    /// What came back from a request of ours.
+    pub(super) fn replied(
+        &mut self,
+        id: OutboundRequestId,
+        reply: Result<Reply, String>,
+        calls: &mut Calls<CallCodec>,
+    ) {
+        // Of words and closings nobody waits for the reply.
+        let Some(caller) = self.ringing.remove(&id) else {
+            return;
+        };
+        let seen = peer_id(caller.to).and_then(|peer| self.connections.address(&peer));
+        let why = match (reply, seen) {
+            (Ok(Reply::Answered { answer }), Some(seen)) if answer.len() <= MAX_WORD => {
+                let opened = Reply::Opened {
+                    channel: caller.channel,
+                    seen,
+                    answer,
+                };
+                let _ = calls.send_response(caller.reply, opened);
+                return;
+            }
+            (Ok(Reply::Refused { why }), _) => why,
+            (Ok(_), _) => "the node answered something else".to_owned(),
+            (Err(error), _) => format!("the node does not answer: {error}"),
+        };
+        if let Some(board) = &self.board {
+            board.close(caller.channel, caller.node);
+        }
+        refuse(calls, caller.reply, &why);
+    }
+
+    /// Passes a word on, if we are the relay of that channel and `node` one of its ends.
+    fn pass(&self, node: NodeId, channel: u32, word: &[u8], calls: &mut Calls<CallCodec>) -> bool {
+        let other = self
+            .board
+            .as_ref()
+            .and_then(|board| board.other(channel, node))
+            .and_then(peer_id);
+        let Some(other) = other else { return false };
+        let seen = peer_id(node).and_then(|peer| self.connections.address(&peer));
+        if word.len() <= MAX_WORD {
+            let word = word.to_vec();
+            calls.send_request(
+                &other,
+                Request::Pass {
+                    channel,
+                    seen,
+                    word,
+                },
+            );
+        }
+        true
+    }
+
+    fn close(&self, node: NodeId, channel: u32, calls: &mut Calls<CallCodec>) -> bool {
+        let other = self
+            .board
+            .as_ref()
+            .and_then(|board| board.close(channel, node));
+        let Some(other) = other else { return false };
+        if let Some(other) = peer_id(other) {
+            calls.send_request(&other, Request::Close { channel });
+        }
+        true
+    }
+}
+
+async fn consider(answered: oneshot::Receiver<Vec<u8>>, reply: ResponseChannel<Reply>) -> Answered {
+    let answer = match answered.await {
+        Ok(answer) => Reply::Answered { answer },
+        Err(_) => Reply::Refused {
+            why: "the node does not take the call".to_owned(),
+        },
+    };
+    (reply, answer)
+}
+
+fn refuse(calls: &mut Calls<CallCodec>, reply: ResponseChannel<Reply>, why: &str) {
+    let why = why.chars().take(256).collect();
+    let _ = calls.send_response(reply, Reply::Refused { why });
+}

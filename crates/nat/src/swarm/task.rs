@@ -1,0 +1,429 @@
+//! The task that owns the swarm: commands in, events out. It refuses to decide what an offer is worth.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p_core::multiaddr::Protocol;
+use libp2p_core::transport::ListenerId;
+use libp2p_identity::{Keypair, PeerId};
+use libp2p_request_response::{self as request_response, OutboundRequestId};
+use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p_swarm::{ConnectionId, SwarmEvent as Libp2pEvent};
+use quinn::Connection;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+use wayfare_identity::{NodeAddress, NodeId, NodeKey};
+
+use super::behaviour::{Behaviour, BehaviourEvent, assemble};
+use super::service::Service;
+use super::{CallError, Command, Opened, SwarmError, SwarmEvent};
+use crate::Ground;
+use crate::address::{multiaddr, node_id, peer_id, socket_addr};
+use crate::calls::{Reply, Request};
+use crate::connections::Connections;
+use crate::relay::RelayBoard;
+
+/// How often relays are looked after.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// A lost relay is dialed again after 1, 2, 4 … and at most so many seconds.
+const MOST_BACK_OFF: Duration = Duration::from_secs(30);
+/// Relays that we stay connected to.
+const MOST_RELAYS: usize = 8;
+/// Calls of ours that wait for an answer.
+const MOST_CALLS: usize = 64;
+
+/// A relay that is to ring us.
+#[derive(Debug)]
+struct Relay {
+    address: NodeAddress,
+    connected: bool,
+    /// The circuit reservation, for the swarm's own hole punching.
+    reservation: Option<ListenerId>,
+    failures: u32,
+    dial_at: Instant,
+}
+
+/// A call of ours.
+#[derive(Debug)]
+struct Pending {
+    relay: NodeAddress,
+    opened: oneshot::Sender<Result<Opened, CallError>>,
+}
+
+pub(super) struct Driver {
+    swarm: libp2p_swarm::Swarm<Behaviour>,
+    ground: Arc<dyn Ground>,
+    service: Service,
+    connections: Connections,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<SwarmEvent>,
+    relays: BTreeMap<PeerId, Relay>,
+    calls: HashMap<OutboundRequestId, Pending>,
+    /// Connections that a relay's circuit carries.
+    carried: HashSet<ConnectionId>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        key: &NodeKey,
+        board: Option<Arc<RelayBoard>>,
+        ground: Arc<dyn Ground>,
+        incoming: mpsc::Receiver<Connection>,
+        commands: mpsc::Receiver<Command>,
+        events: mpsc::Sender<SwarmEvent>,
+    ) -> Result<Self, SwarmError> {
+        let keypair = Keypair::ed25519_from_bytes(*key.seed())?;
+        let connections = Connections::default();
+        let serves = board.is_some();
+        let mut swarm = assemble(&keypair, &ground, incoming, connections.clone(), serves);
+        // The socket listens already; this tells the swarm where. Nothing is dialed before.
+        let anywhere = multiaddr(SocketAddr::from(([0, 0, 0, 0], 1)));
+        let listened = swarm.listen_on(anywhere);
+        listened.map_err(|error| SwarmError::Setup(error.to_string()))?;
+        if serves {
+            for at in ground.addresses() {
+                swarm.add_external_address(multiaddr(at));
+            }
+        }
+        Ok(Self {
+            swarm,
+            ground,
+            service: Service::new(board, connections.clone()),
+            connections,
+            commands,
+            events,
+            relays: BTreeMap::new(),
+            calls: HashMap::new(),
+            carried: HashSet::new(),
+        })
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut look_after = interval(LOOK_AFTER);
+        look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.carry_out(command),
+                    None => return,
+                },
+                event = self.swarm.select_next_some() => self.handle(event),
+                answered = self.service.answered() => {
+                    let (channel, reply) = answered;
+                    let _ = self.swarm.behaviour_mut().calls.send_response(channel, reply);
+                }
+                _ = look_after.tick() => {
+                    self.service.refresh(self.ground.now());
+                    self.dial_relays();
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Attach(address) => self.attach(address),
+            Command::Detach(node) => self.detach(node),
+            Command::Call {
+                relay,
+                to,
+                offer,
+                opened,
+            } => {
+                let request = Request::Open { to, offer };
+                match peer_id(relay.node).filter(|_| self.calls.len() < MOST_CALLS) {
+                    Some(peer) => {
+                        let calls = &mut self.swarm.behaviour_mut().calls;
+                        let at = vec![multiaddr(relay.at)];
+                        let id = calls.send_request_with_addresses(&peer, request, at);
+                        self.calls.insert(id, Pending { relay, opened });
+                    }
+                    None => {
+                        let cause = "too many calls wait, or its key is none".to_owned();
+                        let _ = opened.send(Err(CallError::Relay { relay, cause }));
+                    }
+                }
+            }
+            Command::Say {
+                relay,
+                channel,
+                word,
+            } => self.request(
+                relay,
+                Request::Pass {
+                    channel,
+                    seen: None,
+                    word,
+                },
+            ),
+            Command::HangUp { relay, channel } => self.request(relay, Request::Close { channel }),
+            Command::Circuit { relay, to } => self.dial_circuit(relay, to),
+        }
+    }
+
+    /// Asks a connected relay; nothing hangs on the reply.
+    fn request(&mut self, relay: NodeId, request: Request) {
+        if let Some(peer) = peer_id(relay) {
+            self.swarm
+                .behaviour_mut()
+                .calls
+                .send_request(&peer, request);
+        }
+    }
+
+    fn attach(&mut self, address: NodeAddress) {
+        let Some(peer) = peer_id(address.node) else {
+            tracing::warn!(relay = %address, "this relay's node key is none");
+            return;
+        };
+        if self.relays.len() >= MOST_RELAYS && !self.relays.contains_key(&peer) {
+            tracing::warn!(relay = %address, most = MOST_RELAYS, "too many relays; this one is left out");
+            return;
+        }
+        let connected = self.swarm.is_connected(&peer);
+        let relay = Relay {
+            address,
+            connected,
+            reservation: None,
+            failures: 0,
+            dial_at: self.ground.now(),
+        };
+        self.relays.insert(peer, relay);
+        if connected {
+            self.tell(SwarmEvent::Attached(address));
+            self.reserve(peer);
+        }
+        self.dial_relays();
+    }
+
+    fn detach(&mut self, node: NodeId) {
+        let gone = peer_id(node).and_then(|peer| self.relays.remove(&peer));
+        if let Some(reservation) = gone.and_then(|relay| relay.reservation) {
+            self.swarm.remove_listener(reservation);
+        }
+    }
+
+    fn dial_relays(&mut self) {
+        let now = self.ground.now();
+        for (peer, relay) in &mut self.relays {
+            if relay.connected || now < relay.dial_at {
+                continue;
+            }
+            let doubled = LOOK_AFTER * (1 << relay.failures.min(5));
+            relay.dial_at = now + doubled.min(MOST_BACK_OFF);
+            relay.failures += 1;
+            let options = DialOpts::peer_id(*peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(vec![multiaddr(relay.address.at)])
+                .build();
+            if let Err(error) = self.swarm.dial(options) {
+                tracing::debug!(%error, "a relay is not dialed now");
+            }
+        }
+    }
+
+    /// Lets the relay carry circuits to us, on which the swarm's own hole punching begins.
+    fn reserve(&mut self, peer: PeerId) {
+        let Some(relay) = self.relays.get_mut(&peer) else {
+            return;
+        };
+        let through = multiaddr(relay.address.at)
+            .with(Protocol::P2p(peer))
+            .with(Protocol::P2pCircuit);
+        match self.swarm.listen_on(through) {
+            Ok(reservation) => relay.reservation = Some(reservation),
+            Err(error) => tracing::debug!(%error, "no circuit is reserved at a relay"),
+        }
+    }
+
+    fn dial_circuit(&mut self, relay: NodeAddress, to: NodeId) {
+        let (Some(carrier), Some(peer)) = (peer_id(relay.node), peer_id(to)) else {
+            return;
+        };
+        let through = multiaddr(relay.at)
+            .with(Protocol::P2p(carrier))
+            .with(Protocol::P2pCircuit)
+            .with(Protocol::P2p(peer));
+        if let Err(error) = self.swarm.dial(through) {
+            tracing::debug!(%error, "no circuit is dialed");
+        }
+    }
+
+    fn handle(&mut self, event: Libp2pEvent<BehaviourEvent>) {
+        match event {
+            Libp2pEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
+                if endpoint.is_relayed() {
+                    self.carried.insert(connection_id);
+                    return;
+                }
+                self.connected(peer_id);
+            }
+            Libp2pEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                num_established,
+                ..
+            } => {
+                self.carried.remove(&connection_id);
+                if num_established == 0 {
+                    self.disconnected(peer_id);
+                }
+            }
+            Libp2pEvent::ListenerClosed { listener_id, .. } => {
+                let of = |relay: &&mut Relay| relay.reservation == Some(listener_id);
+                if let Some(relay) = self.relays.values_mut().find(of) {
+                    relay.reservation = None;
+                }
+            }
+            Libp2pEvent::Behaviour(event) => self.handle_behaviour(event),
+            Libp2pEvent::OutgoingConnectionError { peer_id, error, .. } => {
+                tracing::debug!(?peer_id, %error, "a connection was not made");
+            }
+            other => tracing::trace!(?other, "swarm"),
+        }
+    }
+
+    fn connected(&mut self, peer: PeerId) {
+        let Some(relay) = self.relays.get_mut(&peer) else {
+            return;
+        };
+        if !relay.connected {
+            relay.connected = true;
+            relay.failures = 0;
+            let address = relay.address;
+            self.tell(SwarmEvent::Attached(address));
+            self.reserve(peer);
+        }
+    }
+
+    fn disconnected(&mut self, peer: PeerId) {
+        let now = self.ground.now();
+        if let Some(relay) = self.relays.get_mut(&peer) {
+            relay.connected = false;
+            relay.dial_at = now;
+            let address = relay.address;
+            if let Some(reservation) = relay.reservation.take() {
+                self.swarm.remove_listener(reservation);
+            }
+            self.tell(SwarmEvent::Detached(address));
+            self.dial_relays();
+        }
+    }
+
+    fn handle_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Calls(event) => self.handle_call(event),
+            BehaviourEvent::Identify(libp2p_identify::Event::Received {
+                connection_id,
+                peer_id,
+                info,
+            }) => {
+                // Over a circuit the other end sees the relay, not us.
+                let direct = !self.carried.contains(&connection_id);
+                let seen = socket_addr(&info.observed_addr).filter(|_| direct);
+                let by = self.connections.address(&peer_id);
+                if let (Some((us, _)), Some(by)) = (seen, by) {
+                    self.swarm.behaviour_mut().candidates.add(multiaddr(us));
+                    self.tell(SwarmEvent::Seen { by, us });
+                }
+            }
+            BehaviourEvent::Dcutr(libp2p_dcutr::Event {
+                remote_peer_id,
+                result: Ok(_),
+            }) => {
+                let at = self.connections.address(&remote_peer_id);
+                if let (Some(node), Some(at)) = (node_id(&remote_peer_id), at) {
+                    self.tell(SwarmEvent::Punched { node, at });
+                }
+            }
+            other => tracing::trace!(?other, "swarm behaviour"),
+        }
+    }
+
+    fn handle_call(&mut self, event: request_response::Event<Request, Reply>) {
+        use request_response::{Event, Message};
+        match event {
+            Event::Message { peer, message, .. } => match message {
+                Message::Request {
+                    request, channel, ..
+                } => self.asked(peer, request, channel),
+                Message::Response {
+                    request_id,
+                    response,
+                } => self.replied(request_id, Ok(response)),
+            },
+            Event::OutboundFailure {
+                request_id, error, ..
+            } => self.replied(request_id, Err(error.to_string())),
+            Event::InboundFailure { error, .. } => {
+                tracing::debug!(%error, "a caller did not wait for its reply");
+            }
+            Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn asked(
+        &mut self,
+        peer: PeerId,
+        request: Request,
+        channel: request_response::ResponseChannel<Reply>,
+    ) {
+        let of_relay = self.relays.get(&peer).map(|relay| relay.address);
+        let calls = &mut self.swarm.behaviour_mut().calls;
+        let now = self.ground.now();
+        let done = self
+            .service
+            .asked(peer, of_relay, request, channel, calls, now);
+        if let Some(event) = done {
+            self.tell(event);
+        }
+    }
+
+    fn replied(&mut self, id: OutboundRequestId, reply: Result<Reply, String>) {
+        let Some(pending) = self.calls.remove(&id) else {
+            let calls = &mut self.swarm.behaviour_mut().calls;
+            self.service.replied(id, reply, calls);
+            return;
+        };
+        let relay = pending.relay;
+        let cause = |cause: &str| CallError::Relay {
+            relay,
+            cause: cause.to_owned(),
+        };
+        let outcome = match reply {
+            Ok(Reply::Opened {
+                channel,
+                seen,
+                answer,
+            }) => {
+                let at = peer_id(relay.node).and_then(|peer| self.connections.address(&peer));
+                at.map(|at| Opened {
+                    channel,
+                    relay: at,
+                    seen,
+                    answer,
+                })
+                .ok_or_else(|| cause("it went away"))
+            }
+            Ok(Reply::Refused { why }) => Err(CallError::Refused { relay, why }),
+            Ok(Reply::Answered { .. } | Reply::Done) => Err(cause("it answers something else")),
+            Err(error) => Err(cause(&error)),
+        };
+        let _ = pending.opened.send(outcome);
+    }
+
+    /// An owner that does not drain its events misses some; what it misses comes again or is given up by the other end.
+    fn tell(&self, event: SwarmEvent) {
+        if let Err(error) = self.events.try_send(event) {
+            tracing::debug!(%error, "an event of the swarm is lost");
+        }
+    }
+}
