@@ -1,7 +1,7 @@
 //! `transport`: bytes in and out of the process.
 //!
-//! One clock, one UDP socket shared by tunnel messages and QUIC, a QUIC endpoint on that socket
-//! whose peers are named by their ed25519 node keys, and TUN devices behind one trait.
+//! One clock, one UDP socket shared by tunnel messages, QUIC, probes and relay frames, a QUIC
+//! endpoint on that socket whose peers are named by their ed25519 node keys, and TUN devices behind one trait.
 //! It refuses to know what a session, a price or a proposal is, and it never changes routes,
 //! addresses or firewall rules: that is the work of `host`.
 
@@ -20,7 +20,8 @@ pub use quic::{
     watch_path,
 };
 pub use socket::{
-    Batch, BindError, Outgoing, SharedSocket, SocketOptions, SocketStats, TunnelReceiver, canonical,
+    Adopted, Batch, BindError, Carried, Carrier, Outgoing, Probe, Probes, SharedSocket,
+    SocketOptions, SocketStats, Switch, TunnelReceiver, canonical, is_virtual,
 };
 pub use steer::{
     LaneSocket, LaneSockets, MOST_LANES, SteerError, lane_of, lane_sockets, steer_device,

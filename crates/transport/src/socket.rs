@@ -1,14 +1,18 @@
-//! The shared UDP socket: tunnel messages and QUIC through one port, hence one NAT mapping.
+//! The shared UDP socket: tunnel messages, QUIC, probes and relay frames through one port, hence
+//! one NAT mapping.
 //!
 //! Whoever reads receives in batches (`recvmmsg`, GRO) and looks at the first byte of every
 //! datagram. A background task does, and appends it to one of two bounded queues, until the
 //! [`TunnelReceiver`] leads: then its task reads, works on tunnel messages where the kernel wrote
 //! them, and only QUIC is queued. When a queue is full its newest datagrams are dropped and
-//! counted, as a router would; nothing here grows with what peers send.
+//! counted, as a router would; nothing here grows with what peers send. Probes wait in a line of
+//! their own, and relay frames are taken apart, or passed on if we are the relay.
 //! Sending needs no task: any holder of a [`SharedSocket`] writes straight to the kernel.
 //! It refuses to authenticate, decrypt or answer anything.
 
+mod adopted;
 mod batch;
+mod carried;
 mod demux;
 mod error;
 mod inner;
@@ -17,11 +21,15 @@ mod kernel;
 pub(crate) mod open;
 mod outgoing;
 mod pile;
+mod port;
+mod probes;
 mod queue;
 mod quic_side;
 mod reader;
 mod receiver;
+mod sorting;
 mod stats;
+mod switch;
 mod turn;
 
 use std::io;
@@ -32,14 +40,18 @@ use std::task::{Context, Poll};
 use quinn::udp::Transmit;
 use tokio::task::AbortHandle;
 
+pub use adopted::Adopted;
 pub use batch::Batch;
+pub use carried::{Carried, Carrier, is_virtual};
 pub use demux::{Kind, classify};
 pub use error::BindError;
 pub use open::SocketOptions;
 pub use outgoing::Outgoing;
+pub use probes::{Probe, Probes};
 pub(crate) use quic_side::QuicSide;
 pub use receiver::TunnelReceiver;
 pub use stats::SocketStats;
+pub use switch::Switch;
 
 use inner::Inner;
 
@@ -95,7 +107,7 @@ impl SharedSocket {
     /// The bound address, with the port the kernel chose if 0 was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.inner.local
+        self.inner.port.local
     }
 
     /// What passed so far.
@@ -107,13 +119,14 @@ impl SharedSocket {
     /// Sends one datagram, waiting while the kernel's buffer is full.
     ///
     /// # Errors
-    /// `InvalidInput` for an address nobody can have (port 0, unspecified), otherwise what the
-    /// kernel says of this datagram (for example no route). The socket stays usable.
+    /// `InvalidInput` for an address nobody can have (port 0, unspecified), `NotConnected` for a
+    /// virtual address that is not open, otherwise what the kernel, or the carrier, says of this
+    /// datagram (for example no route). The socket stays usable.
     pub async fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         loop {
             match self.try_send(to, datagram) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.inner.io.writable().await?;
+                    self.inner.port.io.writable().await?;
                 }
                 done => return done,
             }
@@ -125,8 +138,18 @@ impl SharedSocket {
     /// # Errors
     /// As [`send`](Self::send), and `WouldBlock` when the kernel's buffer is full.
     pub fn try_send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        self.inner
-            .transmit(&plain(self.inner.wire(to)?, datagram, None))
+        self.inner.try_send(to, datagram)
+    }
+
+    /// Sends one datagram now, with a time to live (IPv4) or hop limit (IPv6) of `ttl` instead of
+    /// the usual 64: the router that would be hop number `ttl` drops it. An opener that is to pass
+    /// our own NATs and to reach nobody.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send), `InvalidInput` for a `ttl` of 0, and `Unsupported` for an
+    /// open virtual address, to which there are no hops to count.
+    pub fn try_send_ttl(&self, to: SocketAddr, datagram: &[u8], ttl: u8) -> io::Result<()> {
+        self.inner.try_send_ttl(to, datagram, ttl)
     }
 
     /// Sends `buffer` as datagrams of `segment` bytes each (the last may be shorter), by kernel
@@ -145,7 +168,7 @@ impl SharedSocket {
             match self.try_send_segments(to, &buffer[sent..], segment) {
                 Ok(bytes) => sent += bytes,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.inner.io.writable().await?;
+                    self.inner.port.io.writable().await?;
                 }
                 Err(e) => return Err(e),
             }
@@ -185,7 +208,7 @@ impl SharedSocket {
     /// # Errors
     /// The runtime the socket was opened on is gone.
     pub async fn writable(&self) -> io::Result<()> {
-        self.inner.io.writable().await
+        self.inner.port.io.writable().await
     }
 
     /// The poll form of [`writable`](Self::writable), for one task per socket: only the last one
@@ -194,7 +217,19 @@ impl SharedSocket {
     /// # Errors
     /// As [`writable`](Self::writable).
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.io.poll_send_ready(cx)
+        self.inner.port.io.poll_send_ready(cx)
+    }
+
+    /// The probes that arrive from now on; `None` while somebody has them.
+    #[must_use]
+    pub fn probes(&self) -> Option<Probes> {
+        Probes::claim(Arc::clone(&self.inner), Arc::clone(&self.reader))
+    }
+
+    /// Makes this node a relay: frames that are not of a path of ours are offered to `switch`.
+    /// `None`, as at the start: they are junk.
+    pub fn set_switch(&self, switch: Option<Arc<dyn Switch>>) {
+        self.inner.switch.take(switch);
     }
 
     /// The QUIC half, for one endpoint; `None` while another endpoint has it.

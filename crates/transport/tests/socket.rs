@@ -47,7 +47,7 @@ async fn receive(tunnel: &mut TunnelReceiver, batch: &mut Batch) -> usize {
 async fn tunnel_messages_arrive_and_junk_does_not() {
     let (socket, mut tunnel) = bind("127.0.0.1:0");
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-    for junk in [&b""[..], b"\0", b"\x05\0\0\0", b"\x01\0\0", b"?hello"] {
+    for junk in [&b""[..], b"\0", b"\x07\0\0\0", b"\x01\0\0", b"?hello"] {
         peer.send_to(junk, socket.local_addr()).unwrap();
     }
     peer.send_to(&message(7, 148), socket.local_addr()).unwrap();

@@ -1,20 +1,22 @@
-//! The kernel socket with its two queues: what reader, QUIC side and senders share.
+//! The kernel socket with its queues and detours: what reader, QUIC side and senders share.
 //!
-//! It refuses destinations no peer can have before the kernel sees them, because some of the
-//! kernel's refusals (`EINVAL`) would make the UDP library give up segmentation for every peer.
+//! It refuses to wait: what cannot be sent now is the caller's to send again, or lost.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-use quinn::udp::{Transmit, UdpSocketState};
-use tokio::io::Interest;
+use quinn::udp::Transmit;
 
+use super::carried::Detours;
 use super::kernel;
 use super::pile::Limits;
 use super::plain;
+use super::port::Port;
+use super::probes::ProbeLine;
 use super::queue::Queue;
 use super::stats::{Counters, SocketStats};
+use super::switch::SwitchSeat;
 use super::turn::Turn;
 
 /// Tunnel queue: 4 MiB (about 30 ms at 1 Gb/s) and 8,192 runs of about 100 bytes of bookkeeping.
@@ -28,90 +30,41 @@ const QUIC: Limits = Limits {
     bytes: 2 << 20,
     runs: 4096,
 };
-/// 65,535 less the IPv4 and UDP headers: the most one call may send, segmented or not.
-const MAX_PAYLOAD: usize = 65_507;
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) io: tokio::net::UdpSocket,
-    pub(super) udp: UdpSocketState,
-    pub(super) local: SocketAddr,
+    pub(super) port: Port,
     pub(super) tunnel: Queue,
     pub(super) quic: Queue,
+    pub(super) probes: ProbeLine,
+    pub(super) detours: Detours,
+    pub(super) switch: SwitchSeat,
     pub(super) turn: Turn,
     pub(super) counters: Counters,
 }
 
 impl Inner {
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let udp = UdpSocketState::new((&socket).into())?;
-        let local = socket.local_addr()?;
         Ok(Self {
-            io: tokio::net::UdpSocket::from_std(socket)?,
-            udp,
-            local,
+            port: Port::new(socket)?,
             tunnel: Queue::new(TUNNEL),
             quic: Queue::new(QUIC),
+            probes: ProbeLine::default(),
+            detours: Detours::default(),
+            switch: SwitchSeat::default(),
             turn: Turn::default(),
             counters: Counters::default(),
         })
     }
 
-    /// `to` as this socket's family writes it.
-    pub(super) fn wire(&self, to: SocketAddr) -> io::Result<SocketAddr> {
-        let refuse = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        let to = super::canonical(to);
-        if to.port() == 0 || to.ip().is_unspecified() {
-            return refuse("nobody can be reached at port 0 or at the unspecified address");
+    /// See [`super::SharedSocket::try_send`].
+    pub(super) fn try_send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let to = self.port.wire(to)?;
+        if self.detours.concern(to) {
+            return self.detour(to, datagram, datagram.len()).map(|_| ());
         }
-        match to {
-            SocketAddr::V4(v4) if self.local.is_ipv6() => {
-                let mapped: Ipv6Addr = v4.ip().to_ipv6_mapped();
-                Ok(SocketAddr::new(mapped.into(), v4.port()))
-            }
-            SocketAddr::V6(_) if self.local.is_ipv4() => {
-                refuse("an IPv6 peer cannot be reached from an IPv4 socket")
-            }
-            SocketAddr::V4(_) | SocketAddr::V6(_) => Ok(to),
-        }
-    }
-
-    /// Calls the kernel to send, in step with what the event loop knows of the send buffer.
-    pub(super) fn attempt<T>(&self, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        let mut attempted = false;
-        let outcome = self.io.try_io(Interest::WRITABLE, || {
-            attempted = true;
-            call()
-        });
-        // A fresh socket is writable before the event loop has had a chance to say so.
-        if attempted { outcome } else { call() }
-    }
-
-    /// How many datagrams of `segment` bytes one message to the kernel may carry.
-    pub(super) fn segments_at_once(&self, segment: usize) -> io::Result<usize> {
-        if segment == 0 || segment > MAX_PAYLOAD {
-            let why = "a datagram carries 1 to 65,507 bytes";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-        let fit = MAX_PAYLOAD / segment;
-        Ok(self.udp.max_gso_segments().min(fit).max(1))
-    }
-
-    /// One call to the kernel, for one datagram or for several of equal size.
-    pub(super) fn transmit(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let outcome = self.attempt(|| self.udp.try_send((&self.io).into(), transmit));
-        match &outcome {
-            Ok(()) => {
-                let datagrams = transmit.segment_size.map_or(1, |segment| {
-                    transmit.contents.len().div_ceil(segment.max(1)).max(1)
-                });
-                self.counters.sent.add(datagrams);
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.counters.send_errors.add(1),
-        }
-        outcome
+        self.port
+            .transmit(&self.counters, &plain(to, datagram, None))
     }
 
     /// See [`super::SharedSocket::try_send_segments`].
@@ -121,54 +74,59 @@ impl Inner {
         buffer: &[u8],
         segment: usize,
     ) -> io::Result<usize> {
-        let mut at_once = self.segments_at_once(segment)?;
-        let to = self.wire(to)?;
-        let mut sent = 0;
-        while sent < buffer.len() {
-            let end = buffer.len().min(sent + at_once * segment);
-            match self.transmit(&plain(to, &buffer[sent..end], Some(segment))) {
-                Ok(()) => sent = end,
-                Err(e) if at_once > 1 && segmentation_refused(&e) => {
-                    self.counters.segmentation_refused.add(1);
-                    at_once = 1;
-                }
-                // What was sent is the answer; the error will show again on the next call.
-                Err(_) if sent > 0 => break,
-                Err(e) => return Err(e),
-            }
+        let to = self.port.wire(to)?;
+        if self.detours.concern(to) {
+            return self.detour(to, buffer, segment);
         }
-        Ok(sent)
+        self.port.segments(&self.counters, to, buffer, segment)
     }
 
-    /// Nobody can read any more: says so to both consumers, for ever.
+    /// See [`super::SharedSocket::try_send_ttl`].
+    pub(super) fn try_send_ttl(&self, to: SocketAddr, datagram: &[u8], ttl: u8) -> io::Result<()> {
+        if ttl == 0 {
+            let why = "a datagram that may pass no hop at all does not leave";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let to = self.port.wire(to)?;
+        if self.detours.concern(to) {
+            return self.detour_ttl(to, datagram, ttl);
+        }
+        self.port.transmit_ttl(&self.counters, to, datagram, ttl)
+    }
+
+    /// What quinn sends.
+    pub(super) fn transmit(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if !self.detours.concern(transmit.destination) {
+            return self.port.transmit(&self.counters, transmit);
+        }
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
+        // What of it did not fit into the kernel's buffer is lost; QUIC sends it again.
+        self.detour(transmit.destination, transmit.contents, segment)
+            .map(|_| ())
+    }
+
+    /// Tells both consumers of queues that there is something for them.
+    pub(super) fn wake(&self) {
+        self.tunnel.wake();
+        self.quic.wake();
+    }
+
+    /// Nobody can read any more: says so to all consumers, for ever.
     pub(super) fn break_off(&self, cause: &io::Error) {
         tracing::error!(error = %cause, "the shared UDP socket failed");
         self.tunnel.break_off(cause.kind());
         self.quic.break_off(cause.kind());
+        self.probes.break_off();
     }
 
     pub(super) fn stats(&self) -> SocketStats {
-        let counters = &self.counters;
-        let kernel = kernel::receive_queue(self.io.as_fd()).unwrap_or_default();
+        let kernel = kernel::receive_queue(self.port.io.as_fd()).unwrap_or_default();
         SocketStats {
-            quic_in: counters.quic_in.read(),
-            tunnel_in: counters.tunnel_in.read(),
-            junk_in: counters.junk_in.read(),
-            quic_dropped: counters.quic_dropped.read(),
-            tunnel_dropped: counters.tunnel_dropped.read(),
             quic_queued_bytes: self.quic.bytes() as u64,
             tunnel_queued_bytes: self.tunnel.bytes() as u64,
             kernel_queued_bytes: kernel.charged,
             kernel_dropped: kernel.dropped,
-            sent: counters.sent.read(),
-            send_errors: counters.send_errors.read(),
-            receive_errors: counters.receive_errors.read(),
-            segmentation_refused: counters.segmentation_refused.read(),
+            ..self.counters.read()
         }
     }
-}
-
-/// Drivers without segmentation say `EIO`, kernels without it `EINVAL`.
-pub(super) fn segmentation_refused(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL))
 }

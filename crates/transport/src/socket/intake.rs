@@ -1,4 +1,4 @@
-//! One read of the kernel, and the sorting of what it brought.
+//! One read of the kernel, into memory where tunnel messages may stay.
 //!
 //! Whoever's turn it is uses it. It refuses to wait, and to copy tunnel messages: they stay where
 //! the kernel wrote them until their taker decides.
@@ -9,9 +9,10 @@ use std::io::{self, IoSliceMut};
 use quinn::udp::RecvMeta;
 use tokio::io::Interest;
 
-use super::demux::{self, Kind};
 use super::inner::Inner;
 use super::pile::Run;
+use super::port::Port;
+use super::sorting::{Source, sort};
 
 /// Buffers offered to the kernel per call, as many as it fills at most: small datagrams of many peers need one each.
 const BUFFERS: usize = 32;
@@ -97,10 +98,10 @@ impl Landing {
     ///
     /// # Errors
     /// As [`read`].
-    fn read(&mut self, inner: &Inner, metas: &mut Metas) -> io::Result<usize> {
+    fn read(&mut self, port: &Port, metas: &mut Metas) -> io::Result<usize> {
         self.ready();
         let offered = if self.large { LARGE_BUFFERS } else { BUFFERS };
-        let filled = read(inner, &mut self.memory, offered, metas)?;
+        let filled = read(port, &mut self.memory, offered, metas)?;
         let bytes: usize = metas[..filled].iter().map(|meta| meta.len).sum();
         self.large = bytes > filled * BUFFER / 4;
         self.full = filled == offered;
@@ -112,14 +113,15 @@ impl Landing {
     /// # Errors
     /// As [`read`].
     pub(super) fn fill(&mut self, inner: &Inner, metas: &mut Metas) -> io::Result<()> {
-        let buffers = self.read(inner, metas)?;
+        let buffers = self.read(&inner.port, metas)?;
         let Self {
             memory,
             runs,
             datagrams,
             ..
         } = self;
-        sort(inner, memory, &metas[..buffers], |run, _| {
+        let brought = (&metas[..buffers], Source::Everybody);
+        sort(inner, memory, BUFFER, brought, |run, _| {
             *datagrams += run.datagrams();
             runs.push(run);
             true
@@ -127,13 +129,21 @@ impl Landing {
         Ok(())
     }
 
-    /// Reads once; tunnel messages are copied to their queue.
+    /// Reads `port`, the shared socket's or an adopted one, once; tunnel messages are copied to
+    /// their queue.
     ///
     /// # Errors
     /// As [`read`].
-    pub(super) fn pass(&mut self, inner: &Inner, metas: &mut Metas) -> io::Result<()> {
-        let buffers = self.read(inner, metas)?;
-        sort(inner, &self.memory, &metas[..buffers], |run, bytes| {
+    pub(super) fn pass(
+        &mut self,
+        inner: &Inner,
+        port: &Port,
+        source: Source,
+        metas: &mut Metas,
+    ) -> io::Result<()> {
+        let buffers = self.read(port, metas)?;
+        let brought = (&metas[..buffers], source);
+        sort(inner, &mut self.memory, BUFFER, brought, |run, bytes| {
             inner.tunnel.push(run, bytes)
         });
         Ok(())
@@ -144,14 +154,14 @@ impl Landing {
 ///
 /// # Errors
 /// `WouldBlock` if there is nothing, otherwise what the kernel says.
-fn read(inner: &Inner, memory: &mut [u8], offered: usize, metas: &mut Metas) -> io::Result<usize> {
+fn read(port: &Port, memory: &mut [u8], offered: usize, metas: &mut Metas) -> io::Result<usize> {
     let mut chunks = memory.chunks_mut(BUFFER);
     let mut buffers: [IoSliceMut<'_>; BUFFERS] =
         array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
     let mut filled = 0;
-    let outcome = inner.io.try_io(Interest::READABLE, || {
+    let outcome = port.io.try_io(Interest::READABLE, || {
         let buffers = &mut buffers[..offered];
-        filled = inner.udp.recv((&inner.io).into(), buffers, metas)?;
+        filled = port.udp.recv((&port.io).into(), buffers, metas)?;
         if filled < offered {
             // The kernel stopped because it had no more. Saying so here spares the call that
             // would only hear it again; what arrives from now on raises a new event.
@@ -163,56 +173,5 @@ fn read(inner: &Inner, memory: &mut [u8], offered: usize, metas: &mut Metas) -> 
         Ok(filled)
     } else {
         outcome.and(Err(io::ErrorKind::WouldBlock.into()))
-    }
-}
-
-/// Counts everything, copies QUIC to its queue without waking it, and offers runs of tunnel
-/// messages, which begin at `Run::start` of `memory`, to `tunnel`, which says whether it took them.
-fn sort(
-    inner: &Inner,
-    memory: &[u8],
-    metas: &[RecvMeta],
-    mut tunnel: impl FnMut(Run, &[u8]) -> bool,
-) {
-    let counters = &inner.counters;
-    for (number, (buffer, meta)) in memory.chunks(BUFFER).zip(metas).enumerate() {
-        let received = &buffer[..meta.len.min(buffer.len())];
-        if received.is_empty() {
-            counters.junk_in.add(1);
-        }
-        let canonical = super::canonical(meta.addr);
-        let mut start = number * BUFFER;
-        for (kind, bytes) in demux::runs(received, meta.stride) {
-            let run = Run {
-                // QUIC gets the address as the kernel wrote it: quinn compares it with its own.
-                from: if kind == Kind::Quic {
-                    meta.addr
-                } else {
-                    canonical
-                },
-                start,
-                len: bytes.len(),
-                stride: meta.stride.clamp(1, bytes.len()),
-                ecn: meta.ecn,
-                local_ip: meta.dst_ip,
-            };
-            start += bytes.len();
-            let datagrams = run.datagrams();
-            match kind {
-                Kind::Quic => {
-                    counters.quic_in.add(datagrams);
-                    if !inner.quic.push(run, bytes) {
-                        counters.quic_dropped.add(datagrams);
-                    }
-                }
-                Kind::Tunnel => {
-                    counters.tunnel_in.add(datagrams);
-                    if !tunnel(run, bytes) {
-                        counters.tunnel_dropped.add(datagrams);
-                    }
-                }
-                Kind::Junk => counters.junk_in.add(datagrams),
-            }
-        }
     }
 }

@@ -1,13 +1,14 @@
-//! The two calls of the socket that have no safe form: what waits in its receive queue, and the
-//! sending of several messages at once.
+//! The calls of the socket that have no safe form: what waits in its receive queue, the sending of
+//! several messages at once, and of one that passes a few hops only.
 //!
 //! It refuses to judge what it is given: addresses and lengths have been checked.
 
-#![allow(unsafe_code)] // getsockopt(SO_MEMINFO) and sendmmsg
+#![allow(unsafe_code)] // getsockopt(SO_MEMINFO), sendmmsg and sendmsg
 
 use std::array;
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -120,6 +121,64 @@ pub(super) fn send_many(socket: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> io::Res
         };
         if let Ok(count) = usize::try_from(count) {
             return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// How many hops one datagram may pass.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Hops {
+    // As above.
+    header: libc::cmsghdr,
+    count: libc::c_int,
+}
+
+/// Sends one datagram whose time to live is `ttl`, 1 to 255, whatever the socket's is. `to` as the
+/// socket's family writes it; an IPv4 address in IPv6 spelling takes the IPv4 option (ip(7)).
+///
+/// # Errors
+/// What the kernel says; `WouldBlock` if its buffer is full.
+pub(super) fn send_ttl(
+    socket: BorrowedFd<'_>,
+    to: SocketAddr,
+    datagram: &[u8],
+    ttl: u8,
+) -> io::Result<()> {
+    let (level, option) = if super::canonical(to).is_ipv4() {
+        (libc::IPPROTO_IP, libc::IP_TTL)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)
+    };
+    let name = SockAddr::from(to);
+    let mut part = libc::iovec {
+        iov_base: datagram.as_ptr().cast_mut().cast(),
+        iov_len: datagram.len(),
+    };
+    // SAFETY: integers and pointers, for which zero is a value.
+    let (mut control, mut message): (Hops, libc::msghdr) =
+        unsafe { (mem::zeroed(), mem::zeroed()) };
+    control.header.cmsg_level = level;
+    control.header.cmsg_type = option;
+    // SAFETY: arithmetic on a number.
+    control.header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<libc::c_int>() as u32) } as _;
+    control.count = libc::c_int::from(ttl);
+    message.msg_name = name.as_ptr().cast_mut().cast();
+    message.msg_namelen = name.len();
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Hops>() as _;
+    loop {
+        // SAFETY: what the message points to, name, part, control and datagram, is initialised, as
+        // long as it says, lives until the call returns and is only read.
+        let outcome = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
+        if outcome >= 0 {
+            return Ok(());
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {

@@ -70,7 +70,7 @@ pub(crate) fn unbound(addr: SocketAddr, options: SocketOptions) -> Result<Socket
 }
 
 /// A best effort: a smaller buffer costs throughput, not correctness.
-fn size_buffers(socket: &Socket, options: SocketOptions) {
+pub(super) fn size_buffers(socket: &Socket, options: SocketOptions) {
     if setsockopt(socket, sockopt::RcvBufForce, &options.receive_buffer).is_err() {
         let _ = socket.set_recv_buffer_size(options.receive_buffer);
     }

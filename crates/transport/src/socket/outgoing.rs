@@ -9,8 +9,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
 
-use super::inner::{Inner, segmentation_refused};
+use super::inner::Inner;
 use super::kernel;
+use super::port::segmentation_refused;
 
 /// Messages given to the kernel per call; their headers take about 6 KiB of stack.
 pub(super) const AT_ONCE: usize = 16;
@@ -77,7 +78,10 @@ impl Inner {
         while place.message < messages.len() {
             let taken = self
                 .cut(messages, place, &mut pieces)
-                .and_then(|count| self.send_pieces(&pieces[..count]));
+                .and_then(|count| match count {
+                    0 => self.send_around(&messages[place.message], place.byte),
+                    count => self.send_pieces(&pieces[..count]),
+                });
             match taken {
                 Ok(bytes) => {
                     sent += bytes;
@@ -91,7 +95,8 @@ impl Inner {
         Ok(sent)
     }
 
-    /// Cuts what is next into as many pieces as there is room for, and says how many, at least one.
+    /// Cuts what is next into as many pieces as there is room for, and says how many: none if the
+    /// next message goes by a detour.
     fn cut<'a>(
         &self,
         messages: &[Outgoing<'a>],
@@ -101,9 +106,13 @@ impl Inner {
         let mut count = 0;
         let mut start = place.byte;
         for message in &messages[place.message..] {
+            if self.detours.concern(message.to) {
+                break;
+            }
             let checked = self
+                .port
                 .segments_at_once(message.segment)
-                .and_then(|at_once| Ok((self.wire(message.to)?, at_once)));
+                .and_then(|at_once| Ok((self.port.wire(message.to)?, at_once)));
             let (to, at_once) = match checked {
                 Ok(checked) => checked,
                 Err(_) if count > 0 => break,
@@ -126,10 +135,16 @@ impl Inner {
         Ok(count)
     }
 
+    /// Sends what is left of one message by its detour.
+    fn send_around(&self, message: &Outgoing<'_>, byte: usize) -> io::Result<usize> {
+        self.try_send_segments(message.to, &message.bytes[byte..], message.segment)
+    }
+
     /// One call to the kernel, but for a message that it refuses to segment. Says how many bytes it
     /// took: whole pieces, or of a refused one whole datagrams.
     fn send_pieces(&self, pieces: &[Piece<'_>]) -> io::Result<usize> {
-        match self.attempt(|| kernel::send_many(self.io.as_fd(), pieces)) {
+        let port = &self.port;
+        match port.attempt(|| kernel::send_many(port.io.as_fd(), pieces)) {
             Ok(count) => {
                 let taken = &pieces[..count];
                 let datagrams = taken.iter().map(Piece::datagrams).sum();
@@ -140,7 +155,7 @@ impl Inner {
             Err(e) if pieces[0].datagrams() > 1 && segmentation_refused(&e) => {
                 // It finds the same, remembers it, and goes on datagram by datagram.
                 let Piece { to, bytes, segment } = pieces[0];
-                self.try_send_segments(to, bytes, segment)
+                port.segments(&self.counters, to, bytes, segment)
             }
             Err(e) => {
                 self.counters.send_errors.add(1);

@@ -4,6 +4,7 @@
 //! It refuses what does not fit, and everything while nobody listens.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -13,6 +14,8 @@ use super::pile::{Limits, Pile, Run};
 pub(super) struct Queue {
     limits: Limits,
     state: Mutex<State>,
+    /// Whether something is pending: a hint for who would rather not lock.
+    filled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +31,7 @@ impl Queue {
         Self {
             limits,
             state: Mutex::default(),
+            filled: AtomicBool::new(false),
         }
     }
 
@@ -42,12 +46,15 @@ impl Queue {
         state.listening = false;
         state.waker = None;
         state.pending = Pile::default();
+        self.filled.store(false, Relaxed);
     }
 
     /// Appends without waking, see [`wake`](Self::wake). Says whether the run was taken.
     pub(super) fn push(&self, run: Run, bytes: &[u8]) -> bool {
         let mut state = self.lock();
-        state.listening && state.pending.push(run, bytes, self.limits)
+        let taken = state.listening && state.pending.push(run, bytes, self.limits);
+        self.filled.store(!state.pending.is_empty(), Relaxed);
+        taken
     }
 
     /// Wakes the consumer if something is there for it.
@@ -82,17 +89,25 @@ impl Queue {
     ) -> Poll<io::Result<usize>> {
         let mut state = self.lock();
         let taken = state.swap(pile)?;
+        self.filled.store(false, Relaxed);
         if taken > 0 {
             return Poll::Ready(Ok(taken));
         }
-        if !state
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            state.waker = Some(cx.waker().clone());
-        }
+        state.watch(cx);
         Poll::Pending
+    }
+
+    /// Whether something may be pending, without a lock.
+    pub(super) fn is_filled(&self) -> bool {
+        self.filled.load(Relaxed)
+    }
+
+    /// For a consumer that waits for something else too: wakes it when something comes, and says
+    /// whether something is there already.
+    pub(super) fn watch(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.lock();
+        state.watch(cx);
+        !state.pending.is_empty()
     }
 
     /// As [`poll_swap`](Self::poll_swap) for a consumer that will wait for something else: 0 if
@@ -100,6 +115,7 @@ impl Queue {
     pub(super) fn take(&self, pile: &mut Pile) -> io::Result<usize> {
         let mut state = self.lock();
         let taken = state.swap(pile)?;
+        self.filled.store(false, Relaxed);
         if taken == 0 {
             state.pending = Pile::default();
         }
@@ -117,6 +133,16 @@ impl Queue {
 }
 
 impl State {
+    fn watch(&mut self, cx: &Context<'_>) {
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+
     /// Exchanges `pile` for everything pending and says how much that is. Tells that the socket is
     /// gone when nothing is left.
     fn swap(&mut self, pile: &mut Pile) -> io::Result<usize> {

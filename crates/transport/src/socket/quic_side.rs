@@ -90,19 +90,19 @@ impl AsyncUdpSocket for QuicSide {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.inner.local)
+        Ok(self.inner.port.local)
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.inner.udp.max_gso_segments()
+        self.inner.port.udp.max_gso_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.inner.udp.gro_segments()
+        self.inner.port.udp.gro_segments()
     }
 
     fn may_fragment(&self) -> bool {
-        self.inner.udp.may_fragment()
+        self.inner.port.udp.may_fragment()
     }
 }
 
@@ -160,7 +160,7 @@ impl UdpPoller for Writable {
         let inner = Arc::clone(&self.inner);
         let waiting = self
             .waiting
-            .get_or_insert_with(|| Box::pin(async move { inner.io.writable().await }));
+            .get_or_insert_with(|| Box::pin(async move { inner.port.io.writable().await }));
         let outcome = ready!(waiting.as_mut().poll(cx));
         self.waiting = None;
         Poll::Ready(outcome)

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use super::inner::Inner;
 use super::intake::{Landing, Metas};
+use super::sorting::Source;
 
 /// Failures in a row after which the socket counts as broken. Passing trouble (no memory) ends
 /// sooner; a dead descriptor would otherwise spin for ever.
@@ -29,8 +30,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         match read.await {
             Ok(()) => {
                 failures = 0;
-                inner.tunnel.wake();
-                inner.quic.wake();
+                inner.wake();
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => {
@@ -53,6 +53,6 @@ fn poll_pass(
     metas: &mut Metas,
 ) -> Poll<io::Result<()>> {
     // The poll form takes part in tokio's cooperative budget: a flood cannot keep the thread.
-    ready!(inner.io.poll_recv_ready(cx))?;
-    Poll::Ready(landing.pass(inner, metas))
+    ready!(inner.port.io.poll_recv_ready(cx))?;
+    Poll::Ready(landing.pass(inner, &inner.port, Source::Everybody, metas))
 }

@@ -1,6 +1,8 @@
 //! The receiving half for tunnel messages, which may read the kernel itself.
 //!
-//! It refuses to read while anything read before it is still queued.
+//! It refuses to read while anything read before it is still queued. What comes another way than
+//! through the socket, by carriers and adopted sockets, is queued in both roles; a leader takes it
+//! in turn with what it reads.
 
 use std::io;
 use std::sync::Arc;
@@ -23,6 +25,8 @@ pub struct TunnelReceiver {
     role: Role,
     metas: Metas,
     failures: usize,
+    /// A leader's last turn went to the queue.
+    queue_had_turn: bool,
 }
 
 /// Who reads the kernel, as the receiver sees it.
@@ -32,7 +36,9 @@ enum Role {
     Follows,
     /// We do, but the queue may hold what was read before.
     TakesOver,
-    /// We do, and the queue is empty and stays so.
+    /// As before, but what was queued has been fetched once.
+    Settles,
+    /// We do, and nothing that was read from the socket is in the queue.
     Leads,
 }
 
@@ -45,6 +51,7 @@ impl TunnelReceiver {
             role: Role::Follows,
             metas: Metas::default(),
             failures: 0,
+            queue_had_turn: false,
         }
     }
 
@@ -95,21 +102,42 @@ impl TunnelReceiver {
     ) -> Poll<io::Result<usize>> {
         match self.role {
             Role::Follows => self.inner.tunnel.poll_swap(cx, batch.for_queue()),
-            Role::TakesOver => {
+            Role::TakesOver | Role::Settles => {
                 if self.inner.tunnel.take(batch.for_queue())? > 0 {
+                    // One fetch takes all there was; what comes later came another way.
+                    self.role = match self.role {
+                        Role::TakesOver => Role::Settles,
+                        Role::Follows | Role::Settles | Role::Leads => Role::Leads,
+                    };
                     return Poll::Ready(Ok(batch.len()));
                 }
                 self.role = Role::Leads;
-                self.poll_kernel(cx, batch)
+                self.poll_both(cx, batch)
             }
-            Role::Leads => self.poll_kernel(cx, batch),
+            Role::Leads => self.poll_both(cx, batch),
         }
+    }
+
+    /// The kernel, and in turn with it what came another way.
+    fn poll_both(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<usize>> {
+        if self.inner.tunnel.is_filled() && !self.queue_had_turn {
+            self.queue_had_turn = true;
+            if self.inner.tunnel.take(batch.for_queue())? > 0 {
+                return Poll::Ready(Ok(batch.len()));
+            }
+        }
+        self.queue_had_turn = false;
+        let read = self.poll_kernel(cx, batch);
+        if read.is_pending() && self.inner.tunnel.watch(cx) {
+            cx.waker().wake_by_ref();
+        }
+        read
     }
 
     fn poll_kernel(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<usize>> {
         let inner = &self.inner;
         let landing = batch.for_kernel();
-        ready!(inner.io.poll_recv_ready(cx))?;
+        ready!(inner.port.io.poll_recv_ready(cx))?;
         match landing.fill(inner, &mut self.metas) {
             Ok(()) => {
                 self.failures = 0;
@@ -132,7 +160,7 @@ impl TunnelReceiver {
             }
         }
         // Nothing for us: wait for more, or, if there is more already, come back after others.
-        ready!(inner.io.poll_recv_ready(cx))?;
+        ready!(inner.port.io.poll_recv_ready(cx))?;
         cx.waker().wake_by_ref();
         Poll::Pending
     }

@@ -24,7 +24,7 @@ fn set(socket: &SharedSocket, level: libc::c_int, option: libc::c_int, value: li
     // SAFETY: the option reads one int, which lives on our stack for the call.
     let outcome = unsafe {
         libc::setsockopt(
-            socket.inner.io.as_raw_fd(),
+            socket.inner.port.io.as_raw_fd(),
             level,
             option,
             std::ptr::from_ref(&value).cast(),
@@ -307,10 +307,10 @@ async fn a_dead_descriptor_is_reported_to_both_consumers_whoever_reads() {
         }
         // Something arrives where our descriptor does not lead any more.
         let nothing = std::fs::File::open("/dev/null").unwrap();
-        let _alive = socket.inner.io.as_fd().try_clone_to_owned().unwrap();
+        let _alive = socket.inner.port.io.as_fd().try_clone_to_owned().unwrap();
         let (sender, _unused) = bind();
         // SAFETY: both descriptors are open, and ours.
-        let outcome = unsafe { libc::dup2(nothing.as_raw_fd(), socket.inner.io.as_raw_fd()) };
+        let outcome = unsafe { libc::dup2(nothing.as_raw_fd(), socket.inner.port.io.as_raw_fd()) };
         assert!(outcome >= 0);
         sender.try_send(socket.local_addr(), &[4, 0, 0, 0]).unwrap();
         let mut batch = Batch::new();

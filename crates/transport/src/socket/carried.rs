@@ -1,0 +1,125 @@
+//! Virtual addresses: paths through relays and carriers that look like any other address.
+//!
+//! Whoever sends to one need not know: sessions, tunnel, QUIC and pump see an ordinary
+//! [`SocketAddr`], taken from the reserved block 240.0.0.0/4, and this module translates. The
+//! kernel never sees one: a destination in that block that is not open is refused, and what
+//! arrives from the network with such a source is junk.
+//!
+//! It refuses to negotiate: channels and carriers are set up by others, and handed over.
+
+mod address;
+mod send;
+mod table;
+
+use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+pub use address::is_virtual;
+pub(super) use table::Detours;
+use table::Way;
+
+use super::SharedSocket;
+use super::inner::Inner;
+use super::sorting::{self, Heard};
+
+/// Something other than the socket that takes datagrams to a peer: QUIC datagrams, a TLS stream.
+///
+/// What arrives the other way is handed to [`Carried::deliver`].
+pub trait Carrier: Send + Sync + Debug {
+    /// Sends one datagram, without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room: the datagram is lost and counted, as on any narrow
+    /// link, and nobody tries again. Every other error reaches who sent the datagram.
+    fn send(&self, datagram: &[u8]) -> io::Result<()>;
+
+    /// The longest datagram it takes now, bytes; longer ones are lost and counted.
+    fn most(&self) -> usize;
+}
+
+/// A virtual address, open as long as this value lives.
+///
+/// It does not keep the socket open. A carrier that itself holds the socket is let go of when this
+/// value goes, so keep it where both end together.
+#[derive(Debug)]
+pub struct Carried {
+    address: SocketAddr,
+    inner: Weak<Inner>,
+    /// Whether relay frames may lie in it: no further than one deep.
+    frames: bool,
+}
+
+impl Carried {
+    /// What to send to, and what received datagrams are shown to come from. IPv4.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes in a datagram that arrived through the carrier, as if it had been received from
+    /// [`address`](Self::address): tunnel messages, QUIC, probes and, on carriers, relay frames go
+    /// where those of the socket go, anything else is junk. Copies, never waits; what finds its
+    /// queue full is dropped and counted.
+    pub fn deliver(&self, datagram: &[u8]) {
+        let Some(inner) = self.inner.upgrade() else {
+            return;
+        };
+        inner.counters.carried_in.add(1);
+        // Every virtual address can be written in both families.
+        let Ok(wire) = inner.port.wire(self.address) else {
+            return;
+        };
+        let heard = Heard::through(self.address, wire);
+        sorting::take_in(&inner, &heard, datagram, self.frames);
+        inner.wake();
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.detours.close(self.address);
+        }
+    }
+}
+
+impl SharedSocket {
+    /// Opens the path through `relay` by its `channel`: what is sent to the address leaves in relay
+    /// frames, and frames of that channel from that relay are taken in as from the address.
+    ///
+    /// The relay is reached directly, or through a carrier opened before.
+    ///
+    /// At most 4,096 virtual addresses are open at once, of 300 bytes each and two scratch buffers
+    /// of 64 KiB for all: below 2 MiB.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if that channel is open, `QuotaExceeded` at 4,096, `InvalidInput` for a
+    /// relay nobody can reach from here, or that is itself reached through a relay.
+    pub fn open_relayed(&self, relay: SocketAddr, channel: u32) -> io::Result<Carried> {
+        let relay = super::canonical(relay);
+        self.inner.port.wire(relay)?;
+        let way = Way::Relayed { relay, channel };
+        let address = self.inner.detours.open(way)?;
+        Ok(self.carried(address, false))
+    }
+
+    /// Opens a path through `carrier`: what is sent to the address is given to it, datagram by
+    /// datagram, and what it receives is for [`Carried::deliver`].
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when 4,096 virtual addresses are open.
+    pub fn open_carried(&self, carrier: Arc<dyn Carrier>) -> io::Result<Carried> {
+        let address = self.inner.detours.open(Way::Carried(carrier))?;
+        Ok(self.carried(address, true))
+    }
+
+    fn carried(&self, address: SocketAddr, frames: bool) -> Carried {
+        Carried {
+            address,
+            inner: Arc::downgrade(&self.inner),
+            frames,
+        }
+    }
+}
