@@ -15,9 +15,9 @@ pub mod tun;
 pub use clock::Clock;
 pub use pump::{Plane, Pump, PumpError, PumpStats, Released};
 pub use quic::{
-    BiStream, DialError, FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, QuicEndpoint, QuicError,
-    QuicIdentity, discovered, path_payload, peer_node_key, quic_endpoint, remote_address,
-    watch_path,
+    BiStream, DialError, FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, Protocol, QuicEndpoint, QuicError,
+    QuicIdentity, alpn, discovered, node_key_in, path_payload, peer_node_key, quic_endpoint,
+    remote_address, watch_path,
 };
 pub use socket::{
     Adopted, Batch, BindError, Carried, Carrier, Outgoing, Probe, Probes, SharedSocket,

@@ -3,11 +3,16 @@
 //! A peer is its node key: the dialer names the key it wants and refuses every other; there are
 //! no certificate authorities, no names, no session resumption and no 0-RTT. Who a node key
 //! belongs to is for others to find out.
+//!
+//! Two protocols share the endpoint, told apart by ALPN: sessions, and the swarm that nodes find
+//! each other by.
 
+mod accept;
 mod error;
 mod identity;
 mod path;
 mod stream;
+mod stream_tls;
 mod verify;
 
 use std::net::SocketAddr;
@@ -18,35 +23,47 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use rustls::{client::Resumption, version::TLS13};
 
+use tokio::sync::mpsc;
+
+use accept::Door;
 pub use error::{DialError, QuicError};
 pub use identity::QuicIdentity;
 pub use path::{FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, discovered, path_payload, watch_path};
 pub use stream::BiStream;
+pub use stream_tls::node_key_in;
 
 use crate::socket::{SharedSocket, canonical};
 use verify::{AnyNode, ExactNode};
 
-/// The application protocol, negotiated by ALPN. The number changes when peers could not talk.
+/// The application protocol of sessions, negotiated by ALPN. The number changes when peers could
+/// not talk.
 pub const ALPN: &[u8] = b"wayfare/1";
+/// As [`ALPN`], of the swarm.
+pub const SWARM_ALPN: &[u8] = b"wayfare-swarm/1";
 
 /// Keeps NAT mappings alive: the shortest UDP timeouts seen in home routers are about 30 s, and
 /// this allows for two lost packets before that.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Three keep-alives: the peer is gone.
 const IDLE_MS: u32 = 30_000;
-/// Lets the first packet be lost three times (QUIC repeats it after 1, 3 and 7 s).
+/// What a path's round trip is taken for until it is measured. A first packet is repeated after
+/// three of them, so a hole that opens late is used 0.3 s after the first try and not 1 s.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// Lets the first packet be lost five times (QUIC repeats it after 0.3, 0.9, 2.1, 4.5 and 9.3 s).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long stopping may take; peers that miss the message notice by their idle timeout.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Streams one peer may have open; gRPC multiplexes its calls over a single one.
 const BIDI_STREAMS: u32 = 32;
+/// As before, in the swarm: libp2p opens one for every question of every protocol.
+const SWARM_BIDI_STREAMS: u32 = 256;
 const UNI_STREAMS: u32 = 4;
 /// What one peer can make us hold in stream data, per stream and altogether.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
 /// What one peer can make us hold in unread QUIC datagrams, and we in unsent ones.
 const DATAGRAM_BUFFER: usize = 1 << 20;
-/// Handshakes waiting to be accepted, and what they may buffer altogether.
+/// Handshakes under way, as many waiting to be begun, and what these may buffer altogether.
 const WAITING_HANDSHAKES: usize = 256;
 const HANDSHAKE_BUFFERS: u64 = 4 << 20;
 /// The name TLS wants; never sent, since SNI is off, and never compared.
@@ -57,7 +74,27 @@ const NO_NAME: &str = "node";
 pub struct QuicEndpoint {
     endpoint: quinn::Endpoint,
     identity: QuicIdentity,
-    transport: Arc<TransportConfig>,
+    session: Arc<TransportConfig>,
+    swarm: Arc<TransportConfig>,
+    door: Arc<Door>,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Consumers and providers, [`ALPN`].
+    Session,
+    /// Nodes that find and reach each other, [`SWARM_ALPN`].
+    Swarm,
+}
+
+impl Protocol {
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Session => ALPN,
+            Self::Swarm => SWARM_ALPN,
+        }
+    }
 }
 
 /// Puts a QUIC endpoint on `socket`, serving and dialing as `identity`.
@@ -69,11 +106,11 @@ pub fn quic_endpoint(
     identity: &QuicIdentity,
 ) -> Result<QuicEndpoint, QuicError> {
     let side = socket.quic_side().ok_or(QuicError::AlreadyOnThisSocket)?;
-    let transport = Arc::new(transport_config());
+    let session = Arc::new(transport_config(BIDI_STREAMS));
     let mut config = EndpointConfig::default();
     // The fixed bit is how QUIC is told from tunnel messages, see `socket::classify`.
     config.grease_quic_bit(false);
-    let server = server_config(identity, &transport)?;
+    let server = server_config(identity, &session)?;
     let endpoint = quinn::Endpoint::new_with_abstract_socket(
         config,
         Some(server),
@@ -82,9 +119,11 @@ pub fn quic_endpoint(
     )
     .map_err(QuicError::Socket)?;
     Ok(QuicEndpoint {
+        door: Arc::new(Door::open(endpoint.clone())),
         endpoint,
         identity: identity.clone(),
-        transport,
+        session,
+        swarm: Arc::new(transport_config(SWARM_BIDI_STREAMS)),
     })
 }
 
@@ -111,10 +150,33 @@ impl QuicEndpoint {
         node_key: [u8; 32],
         limit: Duration,
     ) -> Result<Connection, DialError> {
+        self.dial_as(Protocol::Session, addr, node_key, limit).await
+    }
+
+    /// As [`dial`](Self::dial), to talk as nodes of the swarm do.
+    ///
+    /// # Errors
+    /// As [`dial`](Self::dial).
+    pub async fn dial_swarm(
+        &self,
+        addr: SocketAddr,
+        node_key: [u8; 32],
+    ) -> Result<Connection, DialError> {
+        self.dial_as(Protocol::Swarm, addr, node_key, DIAL_TIMEOUT)
+            .await
+    }
+
+    async fn dial_as(
+        &self,
+        protocol: Protocol,
+        addr: SocketAddr,
+        node_key: [u8; 32],
+        limit: Duration,
+    ) -> Result<Connection, DialError> {
         let addr = canonical(addr);
         let presented = Arc::new(OnceLock::new());
         let config = self
-            .client_config(node_key, &presented)
+            .client_config(protocol, node_key, &presented)
             .map_err(DialError::Setup)?;
         let connecting = self
             .endpoint
@@ -127,11 +189,20 @@ impl QuicEndpoint {
         }
     }
 
-    /// The next peer that wants to talk, or `None` once the endpoint is closed.
+    /// The next peer that wants a session, its handshake done, or `None` once the endpoint is
+    /// closed. Any number of tasks may wait. Cancel safe.
     ///
-    /// Await the result in a task of its own: a slow handshake must not keep others waiting.
-    pub async fn accept(&self) -> Option<quinn::Incoming> {
-        self.endpoint.accept().await
+    /// From the first call on; before it, and while nobody has called for a second, such peers are
+    /// turned away.
+    pub async fn accept(&self) -> Option<Connection> {
+        self.door.session().await
+    }
+
+    /// The connections of peers in the swarm, as they come; `None` if somebody has them. While
+    /// nobody takes them, they are turned away.
+    #[must_use]
+    pub fn swarm_connections(&self) -> Option<mpsc::Receiver<Connection>> {
+        self.door.swarm()
     }
 
     /// Our own node key.
@@ -156,6 +227,7 @@ impl QuicEndpoint {
 
     fn client_config(
         &self,
+        protocol: Protocol,
         expected: [u8; 32],
         presented: &Arc<OnceLock<Option<[u8; 32]>>>,
     ) -> Result<quinn::ClientConfig, rustls::Error> {
@@ -166,13 +238,16 @@ impl QuicEndpoint {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.identity.certificate());
-        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.alpn_protocols = vec![protocol.name().to_vec()];
         tls.enable_sni = false;
         // A resumed session would not show its certificate again.
         tls.resumption = Resumption::disabled();
         let tls = QuicClientConfig::try_from(tls).map_err(no_initial_suite)?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
-        config.transport_config(Arc::clone(&self.transport));
+        config.transport_config(Arc::clone(match protocol {
+            Protocol::Session => &self.session,
+            Protocol::Swarm => &self.swarm,
+        }));
         Ok(config)
     }
 }
@@ -188,6 +263,21 @@ pub fn peer_node_key(connection: &Connection) -> Option<[u8; 32]> {
         .downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>()
         .ok()?;
     verify::node_key_of(chain.first()?)
+}
+
+/// What is spoken on `connection`, one of an endpoint of ours: there is none without a protocol
+/// that both ends named (RFC 9001 section 8.1).
+#[must_use]
+pub fn alpn(connection: &Connection) -> Protocol {
+    let shaken = connection.handshake_data().and_then(|shaken| {
+        let shaken = shaken.downcast::<quinn::crypto::rustls::HandshakeData>();
+        shaken.ok()?.protocol
+    });
+    if shaken.is_some_and(|name| name == SWARM_ALPN) {
+        Protocol::Swarm
+    } else {
+        Protocol::Session
+    }
 }
 
 /// Where the peer of `connection` is now; an IPv4 peer of a dual-stack socket by its IPv4 address.
@@ -206,7 +296,7 @@ fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(identity.certificate());
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![ALPN.to_vec(), SWARM_ALPN.to_vec()];
     tls.send_tls13_tickets = 0;
     let tls = QuicServerConfig::try_from(tls).map_err(no_initial_suite)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
@@ -216,12 +306,14 @@ fn server_config(
     Ok(config)
 }
 
-fn transport_config() -> TransportConfig {
+/// With `streams` that the peer may have open.
+fn transport_config(streams: u32) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .keep_alive_interval(Some(KEEP_ALIVE))
+        .initial_rtt(INITIAL_RTT)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
-        .max_concurrent_bidi_streams(VarInt::from_u32(BIDI_STREAMS))
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))

@@ -75,7 +75,7 @@ fn endpoint(namespace: &Namespace, address: &str, seed: u8) -> (QuicEndpoint, So
 async fn connect(lab: &Lab) -> [(quinn::Connection, QuicEndpoint); 2] {
     let (server, at) = endpoint(&lab.b, "10.9.2.2:0", 1);
     let (client, _) = endpoint(&lab.a, "10.9.1.2:0", 2);
-    let accepting = async { server.accept().await.unwrap().await.unwrap() };
+    let accepting = async { server.accept().await.unwrap() };
     let (near, far) = tokio::join!(client.dial(at, server.node_key()), accepting);
     [(near.unwrap(), client), (far, server)]
 }

@@ -52,8 +52,7 @@ fn echo_tunnel(socket: SharedSocket, mut tunnel: TunnelReceiver, leads: bool) ->
 /// Sends back every byte of every stream.
 fn echo_streams(quic: QuicEndpoint) -> JoinHandle<()> {
     tokio::spawn(async move {
-        while let Some(incoming) = quic.accept().await {
-            let connection = incoming.await.unwrap();
+        while let Some(connection) = quic.accept().await {
             while let Ok(stream) = BiStream::accept(&connection).await {
                 tokio::spawn(async move {
                     assert!(stream.peer_node_key().is_some());

@@ -25,6 +25,8 @@ use crate::chance;
 
 /// Connections served at a time; each holds at most its streams' buffers, 64 KiB apiece.
 const MAX_CONNECTIONS: usize = 4_096;
+/// What a connection beyond these is closed with.
+const NO_ROOM: quinn::VarInt = quinn::VarInt::from_u32(2);
 /// Streams of one connection: a session needs two.
 const MAX_STREAMS: usize = 8;
 
@@ -172,21 +174,18 @@ pub(crate) async fn listen(endpoint: QuicEndpoint, desk: Arc<PeerDesk>, stop: Ca
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let tasks = TaskTracker::new();
     loop {
-        let incoming = tokio::select! {
+        let connection = tokio::select! {
             () = stop.cancelled() => break,
-            incoming = endpoint.accept() => incoming,
+            connection = endpoint.accept() => connection,
         };
-        let Some(incoming) = incoming else { break };
+        let Some(connection) = connection else { break };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            incoming.refuse();
+            connection.close(NO_ROOM, b"no room for another connection");
             continue;
         };
         let (desk, stop) = (Arc::clone(&desk), stop.clone());
         tasks.spawn(async move {
-            match incoming.await {
-                Ok(connection) => serve_connection(&connection, desk, stop).await,
-                Err(error) => tracing::debug!(%error, "a handshake failed"),
-            }
+            serve_connection(&connection, desk, stop).await;
             drop(permit);
         });
     }

@@ -27,12 +27,8 @@ fn identity(seed: u8) -> QuicIdentity {
 fn serve(endpoint: &QuicEndpoint) {
     let endpoint = endpoint.clone();
     tokio::spawn(async move {
-        while let Some(incoming) = endpoint.accept().await {
-            tokio::spawn(async move {
-                if let Ok(connection) = incoming.await {
-                    connection.closed().await;
-                }
-            });
+        while let Some(connection) = endpoint.accept().await {
+            tokio::spawn(async move { connection.closed().await });
         }
     });
 }
@@ -89,13 +85,18 @@ async fn a_stolen_certificate_without_its_key_is_refused() {
     // And the other way round: a client that claims a key it does not hold.
     let (honest, addr, _tunnel) = endpoint(&identity(5));
     let (lying_client, _, _tunnel) = endpoint(&liar);
-    let judged = tokio::spawn({
-        let honest = honest.clone();
-        async move { honest.accept().await.unwrap().await }
-    });
+    serve(&honest);
     // TLS 1.3 lets the client finish first; the server's verdict is what counts.
-    let _ = lying_client.dial(addr, honest.node_key()).await;
-    assert!(judged.await.unwrap().is_err());
+    let verdict = match lying_client.dial(addr, honest.node_key()).await {
+        Ok(connection) => connection.closed().await,
+        Err(DialError::Handshake { source, .. }) => source,
+        Err(other) => panic!("{other:?}"),
+    };
+    let quinn::ConnectionError::ConnectionClosed(close) = verdict else {
+        panic!("{verdict:?}");
+    };
+    // CRYPTO_ERROR with the alert decrypt_error (RFC 9001 section 4.8, RFC 8446 section 6).
+    assert_eq!(u64::from(close.error_code), 0x100 + 51);
 }
 
 #[tokio::test]
@@ -167,4 +168,78 @@ async fn one_endpoint_per_socket_until_it_is_gone() {
         tokio::task::yield_now().await;
     }
     panic!("the socket stayed taken");
+}
+
+/// What both ends of a connection of `protocol` say of it, and its far end.
+async fn meet(
+    client: &QuicEndpoint,
+    server: &QuicEndpoint,
+    (addr, protocol): (SocketAddr, Protocol),
+    swarm: &mut mpsc::Receiver<Connection>,
+) -> Connection {
+    let dialed = match protocol {
+        Protocol::Session => client.dial(addr, server.node_key()).await,
+        Protocol::Swarm => client.dial_swarm(addr, server.node_key()).await,
+    };
+    let near = dialed.unwrap();
+    let far = match protocol {
+        Protocol::Session => server.accept().await,
+        Protocol::Swarm => swarm.recv().await,
+    };
+    let far = far.unwrap();
+    assert_eq!([alpn(&near), alpn(&far)], [protocol; 2]);
+    assert_eq!(peer_node_key(&far), Some(client.node_key()));
+    near.close(VarInt::from_u32(7), b"");
+    far
+}
+
+#[tokio::test]
+async fn connections_go_to_who_serves_their_protocol() {
+    let (server, addr, _tunnel) = endpoint(&identity(1));
+    let (client, _, _tunnel) = endpoint(&identity(2));
+    let mut swarm = server.swarm_connections().unwrap();
+    assert!(server.swarm_connections().is_none(), "there is one line");
+    for protocol in [Protocol::Swarm, Protocol::Session, Protocol::Swarm] {
+        let far = meet(&client, &server, (addr, protocol), &mut swarm).await;
+        far.closed().await;
+    }
+    server.close().await;
+    assert!(server.accept().await.is_none() && swarm.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn a_protocol_nobody_serves_is_turned_away() {
+    let (server, addr, _tunnel) = endpoint(&identity(1));
+    let (client, _, _tunnel) = endpoint(&identity(2));
+    drop(server.swarm_connections());
+    let (unserved, abandoned) = tokio::join!(
+        client.dial(addr, server.node_key()),
+        client.dial_swarm(addr, server.node_key())
+    );
+    for connection in [unserved.unwrap(), abandoned.unwrap()] {
+        let why = connection.closed().await;
+        let quinn::ConnectionError::ApplicationClosed(close) = why else {
+            panic!("{why:?}");
+        };
+        assert_eq!(close.error_code, VarInt::from_u32(1));
+    }
+}
+
+#[tokio::test]
+async fn in_the_swarm_both_ends_may_open_256_streams() {
+    let (server, addr, _tunnel) = endpoint(&identity(1));
+    let (client, _, _tunnel) = endpoint(&identity(2));
+    let mut swarm = server.swarm_connections().unwrap();
+    let near = client.dial_swarm(addr, server.node_key()).await.unwrap();
+    let far = swarm.recv().await.unwrap();
+    for connection in [&near, &far] {
+        assert!(connection.max_datagram_size().is_some());
+        let mut streams = Vec::new();
+        for _ in 0..SWARM_BIDI_STREAMS {
+            let opening = tokio::time::timeout(Duration::from_secs(5), connection.open_bi());
+            streams.push(opening.await.unwrap().unwrap());
+        }
+        let one_more = tokio::time::timeout(Duration::from_millis(50), connection.open_bi());
+        assert!(one_more.await.is_err(), "and no more");
+    }
 }

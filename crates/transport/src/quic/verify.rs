@@ -28,10 +28,10 @@ pub(super) fn node_key_of(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> 
     spki.strip_prefix(&SPKI_PREFIX)?.try_into().ok()
 }
 
-/// The dialer's check: this node and no other.
+/// The dialer's check: this node and no other, or any node if none is named.
 #[derive(Debug)]
 pub(super) struct ExactNode {
-    expected: [u8; 32],
+    expected: Option<[u8; 32]>,
     /// What was shown, for the dialer's error; `None` inside for a certificate of another kind.
     presented: Arc<OnceLock<Option<[u8; 32]>>>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -45,9 +45,18 @@ impl ExactNode {
     ) -> Self {
         let algorithms = provider.signature_verification_algorithms;
         Self {
-            expected,
+            expected: Some(expected),
             presented,
             algorithms,
+        }
+    }
+
+    /// Whoever it is, it shows a node key; the dialer asks for it afterwards.
+    pub(super) fn any(provider: &CryptoProvider) -> Self {
+        Self {
+            expected: None,
+            presented: Arc::default(),
+            algorithms: provider.signature_verification_algorithms,
         }
     }
 }
@@ -66,7 +75,7 @@ impl ServerCertVerifier for ExactNode {
         let _ = self.presented.set(shown);
         match shown {
             None => Err(CertificateError::BadEncoding.into()),
-            Some(key) if key == self.expected => Ok(ServerCertVerified::assertion()),
+            Some(key) if self.expected.is_none_or(|expected| expected == key) => Ok(ServerCertVerified::assertion()),
             Some(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
     }
@@ -94,23 +103,33 @@ impl ServerCertVerifier for ExactNode {
     }
 }
 
-/// The server's check: any node, or a client that shows no key.
+/// The server's check: any node, or a client that shows no key where that is allowed.
 #[derive(Debug)]
 pub(super) struct AnyNode {
+    mandatory: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl AnyNode {
     pub(super) fn new(provider: &CryptoProvider) -> Self {
         Self {
+            mandatory: false,
             algorithms: provider.signature_verification_algorithms,
+        }
+    }
+
+    /// Nobody without a node key.
+    pub(super) fn mandatory(provider: &CryptoProvider) -> Self {
+        Self {
+            mandatory: true,
+            ..Self::new(provider)
         }
     }
 }
 
 impl ClientCertVerifier for AnyNode {
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
