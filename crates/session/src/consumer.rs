@@ -229,6 +229,11 @@ impl ConsumerSession {
         received
     }
 
+    /// From now on packets go along this path; the provider follows them.
+    pub fn choose_path(&mut self, to: SocketAddr, now: Instant) {
+        self.endpoint.pin_endpoint(self.peer, to, now);
+    }
+
     /// A datagram to send, if any.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.endpoint.poll_transmit()

@@ -177,6 +177,31 @@ impl Endpoint {
         }
     }
 
+    /// Sets where packets for a peer go from now on, and lets it know by an empty packet, so that it answers along the same
+    /// path. The peer is opened from wherever it sends, but no longer followed: for the side that chooses among several paths,
+    /// on which packets of the peer are under way while it changes them. A handshake in flight begins anew on the new path.
+    pub fn pin_endpoint(&mut self, id: PeerId, to: SocketAddr, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let moved = peer.address != Some(to);
+        peer.address = Some(to);
+        peer.pinned = true;
+        if !moved {
+            return;
+        }
+        if peer.pairs.current.is_some() {
+            self.send_keepalive(id, now);
+        }
+        if self
+            .peers
+            .get(&id)
+            .is_some_and(|peer| peer.pending.is_some())
+        {
+            self.initiate(id, now);
+        }
+    }
+
     /// What a peer exchanged with us.
     #[must_use]
     pub fn peer_stats(&self, id: PeerId) -> Option<PeerStats> {

@@ -22,6 +22,8 @@ pub(crate) struct Peer {
     pub(crate) psk: Psk,
     pub(crate) allowed_ips: Vec<IpNet>,
     pub(crate) address: Option<SocketAddr>,
+    /// Whoever drives the endpoint chose the address; packets from elsewhere do not move the peer.
+    pub(crate) pinned: bool,
     pub(crate) persistent: Option<Duration>,
     pub(crate) macs: MacKeys,
     pub(crate) cookies: CookieJar,
@@ -79,6 +81,7 @@ impl Peer {
             psk: Zeroizing::new(config.preshared_key.unwrap_or_default()),
             allowed_ips: config.allowed_ips,
             address: config.endpoint,
+            pinned: false,
             persistent: config.keepalive.filter(|interval| !interval.is_zero()),
             macs: MacKeys::of(&config.public_key),
             cookies: CookieJar::default(),

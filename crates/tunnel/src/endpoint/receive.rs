@@ -52,6 +52,7 @@ impl Endpoint {
         // Authenticated from here on. Only the newest packet moves the peer: one that was overtaken, by younger keys
         // too, comes from where the peer was (or from who held it back), not from where it is.
         let is_newest = is_newest && (place != Place::Previous || !peer.pairs.current_was_heard());
+        let is_newest = is_newest && !peer.pinned;
         let moved_from = peer.address.filter(|known| is_newest && *known != from);
         if is_newest {
             peer.address = Some(from);

@@ -118,6 +118,44 @@ fn roaming_follows_authenticated_data_only() {
 }
 
 #[test]
+fn a_pinned_peer_is_opened_from_anywhere_and_answered_where_it_was_pinned() {
+    let mut pair = Pair::established();
+    pair.consumer.pin_endpoint(pair.exit, address(9), pair.now);
+    // The peer is told by an empty packet on the new path.
+    let told = pair.consumer.poll_transmit().unwrap();
+    assert_eq!(told.to, address(9));
+    let got = receive(&mut pair.provider, address(5), &told.payload, pair.now);
+    assert!(matches!(got, Got::Keepalive(_)));
+    assert_eq!(
+        pair.provider.peer_stats(pair.guest).unwrap().endpoint,
+        Some(address(5))
+    );
+    events(&mut pair.provider);
+    let back = seal(&mut pair.provider, &packet(BACK.0, BACK.1, 60), pair.now);
+    let got = receive(&mut pair.consumer, address(2), &back, pair.now);
+    assert!(matches!(got, Got::Packet(..)));
+    assert_eq!(
+        pair.consumer.peer_stats(pair.exit).unwrap().endpoint,
+        Some(address(9))
+    );
+    assert_eq!(events(&mut pair.consumer), []);
+    // Pinned where it is already: nothing to tell.
+    pair.consumer.pin_endpoint(pair.exit, address(9), pair.now);
+    assert!(pair.consumer.poll_transmit().is_none());
+}
+
+#[test]
+fn a_handshake_in_flight_follows_the_pin() {
+    let mut pair = Pair::new();
+    pair.consumer.initiate(pair.exit, pair.now);
+    let first = pair.consumer.poll_transmit().unwrap();
+    pair.consumer.pin_endpoint(pair.exit, address(9), pair.now);
+    let again = pair.consumer.poll_transmit().unwrap();
+    assert_eq!((first.to, again.to), (address(2), address(9)));
+    assert!(pair.consumer.poll_transmit().is_none());
+}
+
+#[test]
 fn a_packet_of_older_keys_does_not_pull_the_peer_back() {
     let mut pair = Pair::established();
     // The last one under the old keys, held back by the path or by somebody on it.
