@@ -13,6 +13,7 @@
 //! Work is done on the blocking pool of tokio, in one piece: dropping the future of an `apply` cannot leave
 //! half of it behind, because the piece runs to its end and its result is then dropped, which undoes it.
 
+mod addresses;
 mod changes;
 mod command;
 mod error;
@@ -28,6 +29,7 @@ mod routes;
 mod sysctl;
 mod undo;
 
+pub use addresses::interface_addresses;
 pub use error::HostError;
 pub use exit::{ExitConfig, ExitPolicy, ExitRules, PortRule, Transport};
 pub use gate::{Gate, GateConfig};
