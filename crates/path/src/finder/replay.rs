@@ -21,8 +21,8 @@ impl Replay {
         if forward >= WINDOW {
             self.seen = [0; WORDS];
         } else {
-            for skipped in self.newest + 1..=self.newest + forward {
-                let (word, bit) = place(skipped);
+            for step in 1..=forward {
+                let (word, bit) = place(self.newest + step);
                 self.seen[word] &= !bit;
             }
         }

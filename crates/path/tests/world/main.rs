@@ -1,0 +1,12 @@
+//! A small deterministic world: two real finders, NAT boxes, a relay, virtual time, and a seed that repeats a failure.
+//! It refuses real time and real sockets.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod abuse;
+mod chance;
+mod change;
+mod drive;
+mod matrix;
+mod nat;
+mod net;
+mod scene;
