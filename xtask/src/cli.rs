@@ -50,7 +50,7 @@ pub struct Command {
 /// The flags and words that were given to a subcommand.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
-    flags: BTreeMap<&'static str, String>,
+    flags: BTreeMap<&'static str, Vec<String>>,
     /// The words that are no flags.
     pub rest: Vec<String>,
 }
@@ -58,11 +58,11 @@ pub struct Given {
 impl Given {
     /// These flags, as if they had been typed.
     pub fn of(flags: &[(&'static str, &str)]) -> Self {
-        let typed = |(name, value): &(&'static str, &str)| (*name, (*value).to_owned());
-        Self {
-            flags: flags.iter().map(typed).collect(),
-            rest: Vec::new(),
+        let mut given = Self::default();
+        for (name, value) in flags {
+            given.add(name, (*value).to_owned());
         }
+        given
     }
 
     /// Whether `flag` was given.
@@ -70,9 +70,14 @@ impl Given {
         self.flags.contains_key(flag)
     }
 
-    /// The value of `flag`, if it was given.
+    /// The value of `flag`, if it was given; the last one, if more than once.
     pub fn value(&self, flag: &str) -> Option<&str> {
-        self.flags.get(flag).map(String::as_str)
+        self.values(flag).last().map(String::as_str)
+    }
+
+    /// Every value of a flag that may be given more than once, in their order.
+    pub fn values(&self, flag: &str) -> &[String] {
+        self.flags.get(flag).map_or(&[], Vec::as_slice)
     }
 
     /// The value of `flag` as a number, or `otherwise` when it was not given.
@@ -85,6 +90,10 @@ impl Given {
         };
         text.parse()
             .map_err(|_| anyhow::anyhow!("{flag} takes a whole number, not `{text}`"))
+    }
+
+    fn add(&mut self, flag: &'static str, value: String) {
+        self.flags.entry(flag).or_default().push(value);
     }
 }
 
@@ -120,7 +129,7 @@ pub fn parse(commands: &[Command], words: &[String]) -> Result<Asked, String> {
         }
         if word.starts_with('-') {
             let (flag, value) = flag(&command, word, &mut words)?;
-            given.flags.insert(flag, value);
+            given.add(flag, value);
         } else if command.rest.is_some() {
             given.rest.push(word.clone());
         } else {
@@ -249,6 +258,11 @@ mod tests {
             assert_eq!(given.value("--json"), Some("a.json"));
             assert!(given.has("--all"));
         }
+        let Ok(Asked::Run(_, given)) = ask("weigh --json a --json=b") else {
+            panic!("a flag may be repeated");
+        };
+        assert_eq!(given.values("--json"), ["a", "b"]);
+        assert_eq!(given.value("--json"), Some("b"));
     }
 
     #[test]
@@ -276,9 +290,9 @@ mod tests {
     fn numbers_are_parsed_or_named() {
         let mut given = Given::default();
         assert_eq!(given.number("--rounds", 7).unwrap(), 7);
-        given.flags.insert("--rounds", "12".to_owned());
+        given.add("--rounds", "12".to_owned());
         assert_eq!(given.number("--rounds", 7).unwrap(), 12);
-        given.flags.insert("--rounds", "many".to_owned());
+        given.add("--rounds", "many".to_owned());
         let error = given.number("--rounds", 7).unwrap_err().to_string();
         assert!(error.contains("--rounds") && error.contains("many"));
     }

@@ -1,7 +1,7 @@
 //! The table of subcommands. It refuses to do any work itself: every row points at a module.
 
 use crate::cli::{Command, Flag};
-use crate::{bench, ci, crash, demo, doctor, fuzz, lab, soak, test, tidy, vectors};
+use crate::{bench, ci, crash, demo, doctor, fuzz, lab, natlab, soak, test, tidy, vectors};
 
 const JSON: Flag = Flag {
     name: "--json",
@@ -90,6 +90,43 @@ pub const COMMANDS: &[Command] = &[
             JSON,
         ],
         run: soak::run,
+    },
+    Command {
+        name: "natlab",
+        summary: "the programs behind every pair of boxes that homes have, each box proved first",
+        rest: None,
+        flags: &[
+            Flag {
+                name: "--cell",
+                value: Some("A:B"),
+                help: "only this pair, consumer first, such as pr+cgn:sym or pub:pub@pr; \
+                       again for more",
+            },
+            Flag {
+                name: "--short",
+                value: None,
+                help: "only one pair of each class",
+            },
+            Flag {
+                name: "--runs",
+                value: Some("N"),
+                help: "how often the consumer connects, in each cell (20)",
+            },
+            Flag {
+                name: "--list",
+                value: None,
+                help: "name the cells and their classes, and stop",
+            },
+            Flag {
+                name: "--prove",
+                value: None,
+                help: "prove every kind of box and the delay line, without the programs",
+            },
+            PROGRAMS,
+            KEEP,
+            JSON,
+        ],
+        run: natlab::run,
     },
     Command {
         name: "test",
@@ -217,6 +254,27 @@ pub const COMMANDS: &[Command] = &[
             },
         ],
         run: demo::web::run,
+    },
+    Command {
+        name: "natlab-probe",
+        summary: "",
+        rest: Some("WORD"),
+        flags: &[],
+        run: natlab::probe::run,
+    },
+    Command {
+        name: "natlab-delay",
+        summary: "",
+        rest: Some("QUEUE=MICROSECONDS"),
+        flags: &[],
+        run: natlab::delay::run,
+    },
+    Command {
+        name: "natlab-door",
+        summary: "",
+        rest: Some("LISTEN=TARGET"),
+        flags: &[],
+        run: natlab::door::run,
     },
     Command {
         name: "lab",

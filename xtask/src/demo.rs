@@ -198,7 +198,7 @@ fn top_up(stage: &Stage, consumer: &Consumer) -> anyhow::Result<()> {
 }
 
 /// Finds out that the provider's offer is there.
-fn find_offer(party: &Party) -> anyhow::Result<()> {
+pub(crate) fn find_offer(party: &Party) -> anyhow::Result<()> {
     let offer = wait_for("the provider's proposal", SOON, || {
         let told = party.ask(&["proposals", "--country", "NL"])?;
         Ok(told["proposals"]

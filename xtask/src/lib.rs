@@ -19,6 +19,7 @@ pub mod fuzz;
 pub mod interrupt;
 pub mod lab;
 pub mod machine;
+pub mod natlab;
 pub mod need;
 pub mod process;
 pub mod progress;

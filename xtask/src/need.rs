@@ -107,6 +107,21 @@ pub const TOOLS: &[Tool] = &[
     apt("iperf3", &["iperf3"], "bench: throughput"),
     apt("conntrack", &["conntrack"], "test: NAT state"),
     apt(
+        "iptables-nft",
+        &["iptables"],
+        "natlab: packets to the delay line",
+    ),
+    apt(
+        "miniupnpd",
+        &["miniupnpd-nftables"],
+        "natlab: boxes that give out ports",
+    ),
+    apt(
+        "ping",
+        &["iputils-ping"],
+        "natlab: what the delay line does",
+    ),
+    apt(
         "npm",
         &["nodejs", "npm"],
         "test: contracts match their sources",

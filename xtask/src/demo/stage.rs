@@ -98,7 +98,7 @@ impl Stage {
         let coins = Coins::start(&network.internet, programs, lab.folder(), exit_delay)?;
 
         step("registering a Hermes, with collateral; starting it and the index");
-        let (hermes, id) = register_hermes(&network, programs, &coins, lab.folder())?;
+        let (hermes, id) = register_hermes(&network.internet, programs, &coins, lab.folder())?;
         let mut hermes_run = hermes.start(&["run"])?;
         let mut index = hermes.start(&["index"])?;
         hermes_run.wait_for("running", UP)?;
@@ -239,13 +239,17 @@ impl Everybody<'_> {
     }
 }
 
-fn register_hermes(
-    network: &Network,
+/// A Hermes with its collateral, that is to run at `internet`; and its id.
+///
+/// # Errors
+/// When the chain refuses.
+pub(crate) fn register_hermes(
+    internet: &Namespace,
     programs: &Programs,
     coins: &Coins,
     folder: &Path,
 ) -> anyhow::Result<(Party, String)> {
-    let mut hermes = Party::new("hermes", &network.internet, programs.hermes(), folder)?;
+    let mut hermes = Party::new("hermes", internet, programs.hermes(), folder)?;
     hermes.set(&[
         ("rpc", &coins.rpc),
         ("chain_id", &coins.chain_id.to_string()),
@@ -263,7 +267,10 @@ fn register_hermes(
 }
 
 /// A file of this size whose bytes do not repeat, and its SHA-256 by `sha256sum`.
-fn make_file(folder: &Path, bytes: u64) -> anyhow::Result<(PathBuf, String)> {
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn make_file(folder: &Path, bytes: u64) -> anyhow::Result<(PathBuf, String)> {
     use std::io::Write as _;
     let path = folder.join("file");
     let write = || {
@@ -293,7 +300,15 @@ pub fn sha256(file: &Path) -> anyhow::Result<String> {
     sum.map(str::to_owned).context("sha256sum said nothing")
 }
 
-fn start_web(internet: &Namespace, programs: &Programs, file: &Path) -> anyhow::Result<Background> {
+/// The web server at [`SERVICES`], which answers with `file`.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn start_web(
+    internet: &Namespace,
+    programs: &Programs,
+    file: &Path,
+) -> anyhow::Result<Background> {
     let listen = format!("{SERVICES}:80");
     let file = file.to_string_lossy();
     let args = ["web", "--listen", &listen, "--file", &file];

@@ -1,0 +1,191 @@
+//! Everything that the laboratory knows of the product's command line, settings and answers. It
+//! refuses to guess: what a program does not tell is told as not told.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::demo::programs::Programs;
+use crate::lab::{Background, Namespace, wait_for};
+use crate::process::{SHORT, capture, command};
+
+use super::kind::{Kind, V6};
+use super::world::{Home, RELAYS, RELAYS6};
+
+/// The provider's UDP port.
+pub const PORT: u16 = 51_820;
+
+/// The relays' port, UDP and TCP: the one that every network lets out.
+const RELAY_PORT: u16 = 443;
+
+/// For a relay to listen.
+const UP: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Connects, and stays so until it is interrupted.
+pub const CONNECT: &[&str] = &["up", "--country", "NL"];
+
+/// Tells how the running session stands.
+pub const STATUS: &[&str] = &["status"];
+
+/// Sells.
+pub const SELL: &[&str] = &["run"];
+
+/// The way that a session's packets take, as the consumer tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Whether nobody is in between.
+    pub direct: bool,
+    /// `udp`, `quic` or `tls`.
+    pub carrier: String,
+}
+
+/// The route in an answer to [`STATUS`]: `"path": {"kind": "direct" | "relayed", "carrier": …}`, of
+/// the answer or of its first session.
+pub fn route(status: &Value) -> Option<Route> {
+    let sessions = status["sessions"].as_array();
+    let inner = sessions
+        .and_then(|all| all.first())
+        .map(|first| &first["path"]);
+    let path = [Some(&status["path"]), inner]
+        .into_iter()
+        .flatten()
+        .find(|it| it.is_object())?;
+    let direct = match path["kind"].as_str()? {
+        "direct" => true,
+        "relayed" => false,
+        _ => return None,
+    };
+    let carrier = path["carrier"].as_str().unwrap_or("untold").to_owned();
+    Some(Route { direct, carrier })
+}
+
+/// A relay's entry in the provider's settings, by its node id; with IPv6, too, where it listens so.
+fn entries(node: &str, relay: usize, v6: bool) -> Vec<String> {
+    let mut entries = vec![format!("{node}@{}:{RELAY_PORT}", RELAYS[relay])];
+    if v6 {
+        entries.push(format!("{node}@[{}]:{RELAY_PORT}", RELAYS6[relay]));
+    }
+    entries
+}
+
+/// What a provider in this home is told beside what every provider is.
+pub fn provider_settings(
+    home: &Home,
+    kind: &Kind,
+    relays: &[String],
+) -> Vec<(&'static str, String)> {
+    let any = if kind.v6 == V6::None {
+        "0.0.0.0"
+    } else {
+        "[::]"
+    };
+    let mut settings = vec![("listen", format!("{any}:{PORT}"))];
+    if let Some(address) = home.outside.filter(|_| kind.layers.is_empty()) {
+        settings.push(("advertise", format!("{address}:{PORT}")));
+    }
+    if !relays.is_empty() {
+        settings.push(("relays", relays.join(",")));
+    }
+    settings
+}
+
+/// Running relays.
+#[derive(Debug)]
+pub struct Relays {
+    /// Their entries in a provider's settings.
+    pub entries: Vec<String>,
+    running: Vec<Background>,
+}
+
+impl Relays {
+    /// Starts one at each place, listening with IPv6, too, if asked. None where the programs know
+    /// no relays.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn start(
+        at: &[Namespace; 2],
+        programs: &Programs,
+        folder: &Path,
+        v6: bool,
+    ) -> anyhow::Result<Option<Self>> {
+        let program = programs.provider();
+        let help = capture(
+            &mut command(&program.to_string_lossy(), ["relay", "--help"]),
+            SHORT,
+        )?;
+        if !help.status.success() {
+            return Ok(None);
+        }
+        let mut relays = Self {
+            entries: Vec::new(),
+            running: Vec::new(),
+        };
+        for (number, at) in at.iter().enumerate() {
+            let state = folder.join(format!("relay{number}"));
+            let listen = match v6 {
+                true => format!("[::]:{RELAY_PORT}"),
+                false => format!("{}:{RELAY_PORT}", RELAYS[number]),
+            };
+            let state = state.to_string_lossy();
+            let args = ["--json", "relay", "--listen", &listen, "--state", &state];
+            let mut relay = at.spawn(&format!("relay{number}"), &program, args)?;
+            let node = wait_for("a relay", UP, || {
+                relay.must_live()?;
+                Ok(node(&relay.said()))
+            })?;
+            relays.entries.extend(entries(&node, number, v6));
+            relays.running.push(relay);
+        }
+        Ok(Some(relays))
+    }
+
+    /// An error once one is no more.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn must_live(&mut self) -> anyhow::Result<()> {
+        self.running.iter_mut().try_for_each(Background::must_live)
+    }
+}
+
+/// The node id in a relay's first words.
+fn node(said: &str) -> Option<String> {
+    let documents = crate::demo::json::documents(said);
+    let names = ["node", "node_id", "id"];
+    let told = documents.iter().flat_map(|it| names.map(|name| &it[name]));
+    told.filter_map(Value::as_str).next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn routes_are_read_where_they_are_told() {
+        let direct = json!({"path": {"kind": "direct", "carrier": "udp"}});
+        assert!(route(&direct).unwrap().direct);
+        let relayed = json!({"sessions": [{"path": {"kind": "relayed", "carrier": "tls"}}]});
+        let relayed = route(&relayed).unwrap();
+        assert!(!relayed.direct && relayed.carrier == "tls");
+        for untold in [
+            json!({}),
+            json!({"sessions": 1}),
+            json!({"path": {"kind": "odd"}}),
+        ] {
+            assert_eq!(route(&untold), None);
+        }
+    }
+
+    #[test]
+    fn relays_are_named_by_node_and_place() {
+        let said = "log\n{\"event\":\"running\",\"node\":\"12D3\"}\n";
+        assert_eq!(node(said).as_deref(), Some("12D3"));
+        assert_eq!(
+            entries("n", 1, true),
+            ["n@11.7.0.2:443", "n@[2a11:7::2]:443"]
+        );
+    }
+}
