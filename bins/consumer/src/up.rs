@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use wayfare_cli::{Failure, Kind, Output, Settings};
 use wayfare_identity::Address;
 use wayfare_node::{
-    Amount, CloseReason, ConnectOptions, ConsumerEvent, GateState, LocalControl, Node, Price,
-    Proposal, ProposalShown, Query, SessionEvent, SessionReport, SystemTunnel,
+    Amount, CloseReason, ConnectOptions, ConsumerEvent, GateState, LocalControl, Node, PathNow,
+    Price, Proposal, ProposalShown, Query, SessionEvent, SessionReport, SystemTunnel, Tier,
 };
 
 use crate::settings::{failure, network, node, socket};
@@ -343,12 +343,51 @@ fn tell(happened: &SessionEvent, tunnel: &SystemTunnel, begun: Instant, output: 
             json!({"event": "mtu", "bytes": bytes}),
             format!("packets of up to {bytes} bytes fit the way to the provider"),
         ),
+        SessionEvent::Path(path) => (
+            json!({
+                "event": "path",
+                "kind": if path.tier.is_direct() { "direct" } else { "relayed" },
+                "tier": tier(path.tier),
+                "rtt_ms": path.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+                "outcome": path.outcome,
+            }),
+            described(path),
+        ),
         SessionEvent::InvoiceRefused(why) => (
             json!({"event": "invoice_refused", "why": why}),
             format!("an invoice was not paid: {why}"),
         ),
     };
     event(output, &value, &text);
+}
+
+/// A kind of path in a word.
+fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Lan => "lan",
+        Tier::Ipv6 => "ipv6",
+        Tier::Direct => "ipv4",
+        Tier::Relayed => "relay",
+        Tier::Carried => "carrier",
+    }
+}
+
+fn described(path: &PathNow) -> String {
+    let way = if path.outcome.is_empty() {
+        match path.tier.is_direct() {
+            true => "direct",
+            false => "relayed; a direct way is looked for",
+        }
+    } else {
+        &path.outcome
+    };
+    match path.rtt {
+        Some(rtt) => format!(
+            "the way to the provider: {way}; {:.1} ms there and back",
+            rtt.as_secs_f64() * 1e3
+        ),
+        None => format!("the way to the provider: {way}"),
+    }
 }
 
 fn event(output: Output, value: &serde_json::Value, text: &str) {

@@ -226,6 +226,7 @@ fn provider(network: Network, state: &std::path::Path) -> ProviderBuilder {
             chunk_limit: units(ONE),
             country: "NL".into(),
             contact: vec!["11.7.0.2:51820".parse().unwrap()],
+            relays: vec![],
         },
         listen: (Ipv4Addr::UNSPECIFIED, 51_820).into(),
         device: "wfp0".into(),

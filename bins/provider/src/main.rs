@@ -1,6 +1,7 @@
 //! `wayfare-provider`: sells this computer's internet connection. Parses, builds a provider, runs it, drains it.
 
 mod daemon;
+mod relay;
 mod settings;
 mod show;
 
@@ -14,6 +15,8 @@ Examples:
   wayfare-provider identity new
   wayfare-provider doctor
   wayfare-provider run --set advertise=203.0.113.7:51820 --set country=NL
+  wayfare-provider run --set relays=NODE@198.51.100.9:51820 --set country=NL     behind a router
+  wayfare-provider relay --set advertise=198.51.100.9:51820    carry for those behind routers
   wayfare-provider earnings
   wayfare-provider settle               one transaction cashes everything
   wayfare-provider config show --origin where each setting comes from";
@@ -32,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Opens the exit, announces it and serves consumers until interrupted.
     Run,
+    /// Carries sealed datagrams for peers behind routers, without reading them, until interrupted.
+    Relay,
     /// How the running provider stands.
     Status,
     /// The running sessions.
@@ -84,6 +89,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let output = common.output();
     match command {
         Command::Run => daemon::run(&settings, output).await?,
+        Command::Relay => relay::run(&settings, output).await?,
         Command::Status => show::status(&settings, output).await?,
         Command::Sessions => show::sessions(&settings, output).await?,
         Command::Earnings => show::earnings(&settings, output).await?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wayfare_cli::{Failure, Kind, Setting, Settings};
-use wayfare_identity::{Address, LocalSigner, keccak256};
+use wayfare_identity::{Address, LocalSigner, NodeAddress, SecretKey, keccak256};
 use wayfare_node::{
     Amount, Limits, Network, NodeError, Offer, Price, ProviderBuilder, SettlePolicy, open_ledger,
 };
@@ -72,6 +72,11 @@ pub(crate) const TABLE: &[Setting] = &[
         key: "advertise",
         preset: None,
         help: "addresses with port at which consumers reach this node",
+    },
+    Setting {
+        key: "relays",
+        preset: None,
+        help: "relays that ring this node behind a router, each NODE@ADDRESS:PORT",
     },
     Setting {
         key: "country",
@@ -164,9 +169,7 @@ pub(crate) const TABLE: &[Setting] = &[
 pub(crate) fn builder(settings: &Settings) -> Result<ProviderBuilder, Failure> {
     let network = network(settings)?;
     let key = wayfare_cli::unlock(settings)?;
-    // Derived rather than stored: whoever has the identity can restore node key, tunnel key and preimages.
-    let secret =
-        keccak256([b"wayfare node secret".as_slice(), key.to_bytes().as_slice()].concat()).0;
+    let secret = node_secret(&key);
     let identity = key.address();
     let state: PathBuf = settings.need("state_dir")?;
     let ledger = open_ledger(&state.join("ledger")).map_err(failure)?;
@@ -199,6 +202,11 @@ pub(crate) fn builder(settings: &Settings) -> Result<ProviderBuilder, Failure> {
         settle,
         state,
     })
+}
+
+/// Derived rather than stored: whoever has the identity can restore node key, tunnel key and preimages.
+pub(crate) fn node_secret(key: &SecretKey) -> [u8; 32] {
+    keccak256([b"wayfare node secret".as_slice(), key.to_bytes().as_slice()].concat()).0
 }
 
 /// The network that the settings describe.
@@ -247,12 +255,13 @@ fn offer(settings: &Settings) -> Result<Offer, Failure> {
         None => chunk.mul_div_down(128, 1),
     };
     let contact: Vec<SocketAddr> = settings.list("advertise")?;
-    if contact.is_empty() {
+    let relays: Vec<NodeAddress> = settings.list("relays")?;
+    if contact.is_empty() && relays.is_empty() {
         return Err(Failure::new(
             Kind::Usage,
-            "advertise is not set: consumers would not know where to connect",
+            "neither advertise nor relays is set: consumers would not know where to connect",
         )
-        .next("give --set advertise=YOUR.PUBLIC.ADDRESS:51820"));
+        .next("give --set advertise=YOUR.PUBLIC.ADDRESS:51820, or behind a router --set relays=NODE@ADDRESS:PORT"));
     }
     Ok(Offer {
         price,
@@ -260,6 +269,7 @@ fn offer(settings: &Settings) -> Result<Offer, Failure> {
         chunk_limit,
         country: settings.need("country")?,
         contact,
+        relays,
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-use wayfare_identity::{Address, B256, Domain, NodeId, TypedStruct, U256, keccak256};
+use wayfare_identity::{Address, B256, Domain, NodeAddress, NodeId, TypedStruct, U256, keccak256};
 use wayfare_payment::Price;
 
 use crate::service::is_token;
@@ -19,13 +19,14 @@ pub const MAX_LIFETIME: u64 = 3600;
 
 const MAX_HERMES: usize = 8;
 const MAX_CONTACTS: usize = 8;
+const MAX_RELAYS: usize = 4;
 const MAX_CAPABILITIES: usize = 32;
 /// Bytes of UTF-8.
 const MAX_CITY: usize = 64;
 
 const TYPE: &str = "Proposal(uint32 format,address provider,bytes32 node,string service,string country,string city,\
     uint8 ipType,uint256 pricePerHour,uint256 pricePerGib,address[] hermes,uint256 chainId,address vault,string[] contact,\
-    string[] capabilities,uint32 protocolMin,uint32 protocolMax,uint64 sequence,uint64 issuedAt,uint64 expiresAt)";
+    string[] relays,string[] capabilities,uint32 protocolMin,uint32 protocolMax,uint64 sequence,uint64 issuedAt,uint64 expiresAt)";
 
 /// What a provider offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +49,10 @@ pub struct Offer {
     pub chain_id: u64,
     /// The vault through which it is paid.
     pub vault: Address,
-    /// Where the QUIC endpoint listens: 1 to 8 addresses, the best first.
+    /// Where the QUIC endpoint can be dialed: up to 8 addresses, the best first. None where a relay is named.
     pub contact: Vec<SocketAddr>,
+    /// Relays that can ring this node: up to 4, the best first. A node without contact addresses names at least one.
+    pub relays: Vec<NodeAddress>,
     /// What else it can do: at most 32 tokens like `ipv6` or `roaming`, spelt like a [`ServiceType`]. Unknown ones are ignored.
     pub capabilities: BTreeSet<String>,
     /// Versions of the session protocol.
@@ -110,9 +113,14 @@ pub enum OfferError {
     /// None, too many, or one twice.
     #[error("1 to {MAX_HERMES} different Hermes must be named, here are {0}")]
     Hermes(usize),
-    /// None, too many, or one twice.
-    #[error("1 to {MAX_CONTACTS} different contact addresses must be named, here are {0}")]
+    /// Too many, one twice, or none although no relay is named either.
+    #[error(
+        "at most {MAX_CONTACTS} different contact addresses are named, and at least one where there is no relay; here are {0}"
+    )]
     Contacts(usize),
+    /// Too many, or one twice.
+    #[error("at most {MAX_RELAYS} different relays are named, here are {0}")]
+    Relays(usize),
     /// Nobody can be reached there.
     #[error(
         "{0} is no address to be reached at: it needs a port and a unicast address, IPv4 not in IPv6 clothes, no zone"
@@ -158,13 +166,18 @@ impl Offer {
         {
             return Err(OfferError::City);
         }
-        if !all_different(&self.hermes, MAX_HERMES) {
+        if self.hermes.is_empty() || !all_different(&self.hermes, MAX_HERMES) {
             return Err(OfferError::Hermes(self.hermes.len()));
         }
-        if !all_different(&self.contact, MAX_CONTACTS) {
+        let nowhere = self.contact.is_empty() && self.relays.is_empty();
+        if nowhere || !all_different(&self.contact, MAX_CONTACTS) {
             return Err(OfferError::Contacts(self.contact.len()));
         }
-        if let Some(contact) = self.contact.iter().find(|contact| !reachable(contact)) {
+        if !all_different(&self.relays, MAX_RELAYS) {
+            return Err(OfferError::Relays(self.relays.len()));
+        }
+        let relays = self.relays.iter().map(|relay| &relay.at);
+        if let Some(contact) = self.contact.iter().chain(relays).find(|at| !reachable(at)) {
             return Err(OfferError::Contact(*contact));
         }
         if self.capabilities.len() > MAX_CAPABILITIES
@@ -216,6 +229,7 @@ impl Offer {
         );
         message = message.uint(U256::from(self.chain_id)).address(self.vault);
         message = message.hash_of(&strings(self.contact.iter().map(SocketAddr::to_string)));
+        message = message.hash_of(&strings(self.relays.iter().map(NodeAddress::to_string)));
         message = message.hash_of(&strings(self.capabilities.iter()));
         let message = message
             .uint(U256::from(self.protocol.min))
@@ -237,7 +251,7 @@ fn all_different<T: PartialEq>(list: &[T], most: usize) -> bool {
             .enumerate()
             .all(|(at, one)| !list[..at].contains(one))
     };
-    (1..=most).contains(&list.len()) && unique()
+    list.len() <= most && unique()
 }
 
 fn reachable(contact: &SocketAddr) -> bool {

@@ -11,7 +11,7 @@ use wayfare_discovery::{
     Proposal, ProposalError, Protocols, ServiceType, SignError, SignedProposal, SignedWithdrawal,
     WithdrawalError,
 };
-use wayfare_identity::{Address, LocalSigner, NodeId, SecretKey, Signer};
+use wayfare_identity::{Address, LocalSigner, NodeAddress, NodeId, SecretKey, Signer};
 use wayfare_payment::{Amount, Price};
 
 const NOW: u64 = 1_800_000_000;
@@ -42,11 +42,19 @@ fn offer() -> Offer {
             "192.0.2.7:4433".parse().unwrap(),
             "[2001:db8::7]:4433".parse().unwrap(),
         ],
+        relays: vec![relay(1), relay(2)],
         capabilities: BTreeSet::from(["ipv6".to_owned(), "roaming".to_owned()]),
         protocol: Protocols { min: 1, max: 3 },
         sequence: 9,
         issued_at: NOW - 10,
         expires_at: NOW + 600,
+    }
+}
+
+fn relay(number: u8) -> NodeAddress {
+    NodeAddress {
+        node: NodeId([number; 32]),
+        at: ([198, 51, 100, number], 443).into(),
     }
 }
 
@@ -86,6 +94,10 @@ fn changes() -> Vec<Change> {
         ("contact more", |o| {
             o.contact.push("192.0.2.9:1".parse().unwrap())
         }),
+        ("relay node", |o| o.relays[0].node.0[0] ^= 1),
+        ("relay address", |o| o.relays[1].at.set_port(1)),
+        ("relay order", |o| o.relays.reverse()),
+        ("relay fewer", |o| o.relays.truncate(1)),
         ("capability more", |o| {
             assert!(o.capabilities.insert("x".to_owned()))
         }),
@@ -234,9 +246,24 @@ fn broken_offers() -> Vec<(Offer, OfferError)> {
         (
             Offer {
                 contact: vec![],
+                relays: vec![],
                 ..offer()
             },
             OfferError::Contacts(0),
+        ),
+        (
+            Offer {
+                relays: (0..5).map(relay).collect(),
+                ..offer()
+            },
+            OfferError::Relays(5),
+        ),
+        (
+            Offer {
+                relays: vec![relay(3); 2],
+                ..offer()
+            },
+            OfferError::Relays(2),
         ),
         (
             Offer {
@@ -318,6 +345,25 @@ fn every_rule_is_told_by_its_name() {
     }
 }
 
+#[test]
+fn a_node_that_only_relays_can_ring_may_offer() {
+    let hidden = Offer {
+        contact: vec![],
+        ..offer()
+    };
+    assert!(hidden.sign(&signer(1)).unwrap().verify(NOW).is_ok());
+    let nowhere = NodeAddress {
+        at: "0.0.0.0:1".parse().unwrap(),
+        ..relay(1)
+    };
+    let lost = Offer {
+        relays: vec![nowhere],
+        ..offer()
+    };
+    let refused = SignError::Offer(OfferError::Contact(nowhere.at));
+    assert_eq!(lost.sign(&signer(1)).unwrap_err(), refused);
+}
+
 /// The largest offer that keeps every other rule also keeps the bound on size.
 #[test]
 fn the_largest_offer_fits_its_bound() {
@@ -335,6 +381,16 @@ fn the_largest_offer_fits_its_bound() {
         chain_id: u64::MAX,
         contact: (0..8_u16)
             .map(|at| ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 65_000 + at).into())
+            .collect(),
+        relays: (0..4)
+            .map(|number| NodeAddress {
+                at: (
+                    [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1],
+                    65_000 + u16::from(number),
+                )
+                    .into(),
+                ..relay(number)
+            })
             .collect(),
         capabilities: (0..32).map(|at| format!("c{at:0>31}")).collect(),
         protocol: Protocols {

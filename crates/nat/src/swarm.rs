@@ -167,6 +167,7 @@ pub enum CallError {
 enum Command {
     Attach(NodeAddress),
     Detach(NodeId),
+    Dial(NodeAddress),
     Call {
         relay: NodeAddress,
         to: NodeId,
@@ -220,6 +221,11 @@ impl Swarm {
     /// Keeps a connection to a relay, so that it can ring us.
     pub async fn attach(&self, relay: NodeAddress) {
         let _ = self.commands.send(Command::Attach(relay)).await;
+    }
+
+    /// Begins to connect to a node, so that a call through it finds the connection made.
+    pub async fn dial(&self, node: NodeAddress) {
+        let _ = self.commands.send(Command::Dial(node)).await;
     }
 
     /// Needs a relay no longer.

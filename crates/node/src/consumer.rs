@@ -2,6 +2,7 @@
 
 mod connect;
 mod driver;
+mod line;
 mod payer;
 mod system;
 
@@ -24,6 +25,7 @@ use self::driver::Command;
 use self::payer::PayerLink;
 use crate::path::MtuWatch;
 use crate::persistence::{Persistence, load};
+use crate::reach::PathNow;
 use crate::{Network, NodeError};
 
 pub use self::connect::ConnectOptions;
@@ -89,6 +91,8 @@ pub enum SessionEvent {
     /// vanish on the way, so a device of your own should be this small. [`SystemTunnel`] sees to that by itself. Below 1,280 a
     /// device does not carry IPv6 (RFC 8200 section 5).
     Mtu(usize),
+    /// The path to the provider, when it was not simply dialed: first the one that the session begins with, then each change.
+    Path(PathNow),
 }
 
 /// A session in numbers.

@@ -2,6 +2,8 @@
 
 use wayfare_api::ApiError;
 use wayfare_host::HostError;
+use wayfare_nat::{CallError, SwarmError};
+use wayfare_path::OfferError;
 use wayfare_payment::{Amount, ChainError, LedgerError};
 use wayfare_session::{CloseReason, Refusal, RefusalCode};
 use wayfare_transport::{BindError, DialError, PumpError, QuicError, TunError};
@@ -49,6 +51,15 @@ pub enum NodeError {
         "the provider cannot be reached: {0}; choose another one, or check that UDP may leave this network"
     )]
     Dial(#[from] DialError),
+    /// The swarm did not start.
+    #[error(transparent)]
+    Swarm(#[from] SwarmError),
+    /// No relay of the provider opened a channel to it.
+    #[error("{0}; choose another provider, or check that UDP may leave this network")]
+    Call(#[from] CallError),
+    /// The peer answered through its relay, but not as itself.
+    #[error("the provider's answer through its relay: {0}")]
+    Offer(#[from] OfferError),
     /// The provider said no.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -95,7 +106,7 @@ impl NodeError {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
-            Self::Chance(_) | Self::Quic(_) => 1,
+            Self::Chance(_) | Self::Quic(_) | Self::Swarm(_) => 1,
             Self::Setting(_) | Self::OtherNetwork { .. } => 2,
             Self::Host(HostError::MissingPrivilege { .. }) => 3,
             Self::Tun(TunError::Privilege { .. }) | Self::Bind(BindError::Permission { .. }) => 3,
@@ -108,6 +119,8 @@ impl NodeError {
             Self::Host(_) | Self::Tun(_) | Self::Bind(_) | Self::Pump(_) => 1,
             Self::Chain(ChainError::Unreachable(_))
             | Self::Dial(_)
+            | Self::Call(_)
+            | Self::Offer(_)
             | Self::NoProposal
             | Self::Closed(_) => 4,
             Self::Chain(ChainError::NoGas { .. }) | Self::Unfunded { .. } => 5,
@@ -154,7 +167,7 @@ impl NodeError {
                 "`doctor` looks at everything that is needed; nothing was left behind".into()
             }
             Self::Service { what, source } => after_service(what, source),
-            Self::Dial(_) | Self::Closed(_) => {
+            Self::Dial(_) | Self::Call(_) | Self::Offer(_) | Self::Closed(_) => {
                 "try again, or choose another provider of `proposals`".into()
             }
             Self::Refused(refusal) => match refusal.code {
@@ -181,7 +194,9 @@ impl NodeError {
             Self::Control { .. } => {
                 "stop the other daemon, or give this one its own `state_dir`".into()
             }
-            Self::Chance(_) | Self::Quic(_) => "see the log, then start again".into(),
+            Self::Chance(_) | Self::Quic(_) | Self::Swarm(_) => {
+                "see the log, then start again".into()
+            }
         }
     }
 }

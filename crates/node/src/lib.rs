@@ -12,6 +12,8 @@ mod path;
 mod persistence;
 mod plane;
 mod provider;
+mod reach;
+mod relay;
 mod shown;
 
 use std::path::Path;
@@ -27,7 +29,11 @@ pub use error::NodeError;
 pub use network::{Network, Preset};
 pub use path::MtuWatch;
 pub use provider::{Limits, Offer, Provider, ProviderBuilder, ProviderRemote, ProviderStatus};
+pub use reach::PathNow;
+pub use relay::{Relay, RelayBuilder};
 pub use shown::{EarningShown, ProposalShown, SessionShown, SettledShown, StatusShown};
+pub use wayfare_nat::{ChannelUse, RelayLimits};
+pub use wayfare_path::Tier;
 
 pub use wayfare_discovery::{Proposal, Query};
 pub use wayfare_host::Journal;

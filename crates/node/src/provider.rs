@@ -23,7 +23,7 @@ use wayfare_api::discovery::IndexClient;
 use wayfare_api::hermes::HermesClient;
 use wayfare_chain::{Endpoint, VaultClient, Wallet};
 use wayfare_host::{ExitRules, Held, Journal, configure_interface};
-use wayfare_identity::{Address, B256, NodeId, NodeKey, Signer, keccak256};
+use wayfare_identity::{Address, B256, NodeAddress, NodeId, NodeKey, Signer, keccak256};
 use wayfare_payment::{
     Amount, Chain, ChannelId, Collector, CollectorConfig, Ledger, Patience, Price, SettlePolicy,
     Settled, Settler,
@@ -41,6 +41,7 @@ use self::hermes::HermesLink;
 use self::peer::PeerDesk;
 use self::settlement::Settlement;
 use crate::persistence::{Persistence, load};
+use crate::reach::{Reach, ReachConfig};
 use crate::{Network, NodeError, chance, node_name, plane};
 
 pub(crate) use self::driver::sleep_until;
@@ -69,8 +70,10 @@ pub struct Offer {
     pub chunk_limit: Amount,
     /// ISO 3166 alpha-2 code of the country of the exit.
     pub country: String,
-    /// Where consumers reach this node from outside.
+    /// Where consumers can dial this node from outside; none where relays ring it.
     pub contact: Vec<SocketAddr>,
+    /// Relays to stay connected to, so that consumers reach this node behind any address translation.
+    pub relays: Vec<NodeAddress>,
 }
 
 /// How much of the line consumers get, in bits of inner packets a second and in each direction; `None` is no limit.
@@ -157,6 +160,16 @@ pub struct Provider {
     sessions: watch::Receiver<usize>,
     local: SocketAddr,
     node: NodeId,
+    _reach: Reach,
+}
+
+/// The node key of a provider or a relay: derived rather than stored.
+pub(crate) fn node_key(secret: &[u8; 32]) -> NodeKey {
+    NodeKey::from_seed(derive(secret, "node key").0)
+}
+
+fn derive(secret: &[u8; 32], purpose: &str) -> B256 {
+    keccak256([b"wayfare provider ".as_slice(), purpose.as_bytes(), secret].concat())
 }
 
 impl ProviderBuilder {
@@ -188,9 +201,10 @@ impl ProviderBuilder {
         let index = IndexClient::connect(&self.network.index_url)
             .map_err(|e| service("the proposal index", e))?;
 
-        let node_key = NodeKey::from_seed(*self.derive("node key"));
+        let node_key = node_key(&self.secret);
         let (socket, receiver) = SharedSocket::bind(self.listen, SocketOptions::default())?;
-        let endpoint = quic_endpoint(&socket, &QuicIdentity::from_ed25519_seed(*node_key.seed())?)?;
+        let quic_identity = QuicIdentity::from_ed25519_seed(*node_key.seed())?;
+        let endpoint = quic_endpoint(&socket, &quic_identity)?;
         let local = socket.local_addr();
 
         let (tun, rules) = self.open_device(local).await?;
@@ -199,6 +213,13 @@ impl ProviderBuilder {
         let settlement = self.settlement(&exit, Arc::clone(&chain)).await?;
         self.address_device(&exit).await?;
 
+        let reach = ReachConfig {
+            key: node_key.clone(),
+            relays: self.offer.relays.clone(),
+            serves: None,
+            manual: self.offer.contact.clone(),
+        };
+        let reach = Reach::start(socket.clone(), &endpoint, &quic_identity, reach)?;
         let stop = CancellationToken::new();
         let withdraw = stop.child_token();
         let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -265,6 +286,7 @@ impl ProviderBuilder {
             sessions,
             local,
             node: node_key.id(),
+            _reach: reach,
         })
     }
 
@@ -307,14 +329,7 @@ impl ProviderBuilder {
     }
 
     fn derive(&self, purpose: &str) -> B256 {
-        keccak256(
-            [
-                b"wayfare provider ".as_slice(),
-                purpose.as_bytes(),
-                &self.secret,
-            ]
-            .concat(),
-        )
+        derive(&self.secret, purpose)
     }
 
     async fn exit(&self, carries_v6: bool) -> Result<Exit, NodeError> {

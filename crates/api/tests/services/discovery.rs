@@ -75,6 +75,7 @@ fn proposal(node: u8) -> SignedProposal {
         contact: (1..=8)
             .map(|port| std::net::SocketAddr::from(([192, 0, 2, 1], port)))
             .collect(),
+        relays: vec![],
         capabilities: (10..42)
             .map(|n| format!("c{n}-{}", "c".repeat(20)))
             .collect(),

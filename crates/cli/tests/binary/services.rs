@@ -110,6 +110,7 @@ fn proposal_of(world: &World, hermes: Address, contact: SocketAddr, now: u64) ->
         chain_id: CHAIN_ID,
         vault: world.vault,
         contact: vec![contact],
+        relays: vec![],
         capabilities: std::collections::BTreeSet::new(),
         protocol: Protocols { min: 1, max: 1 },
         sequence: now * 1_000 + SEQUENCE.fetch_add(1, Ordering::Relaxed),

@@ -42,6 +42,7 @@ pub(crate) fn offer(signer: &LocalSigner, number: u32) -> Offer {
         chain_id: 5,
         vault: Address::repeat_byte(5),
         contact: vec![([high.max(1), low, 0, 1], 4433).into()],
+        relays: vec![],
         capabilities: BTreeSet::new(),
         protocol: Protocols { min: 1, max: 1 },
         sequence: 1,

@@ -38,6 +38,7 @@ fn proposal(provider: &str, node: u8, sequence: u64) -> SignedProposal {
         chain_id: 31_337,
         vault: Address::repeat_byte(9),
         contact: vec!["192.0.2.1:51820".parse().unwrap()],
+        relays: vec![],
         capabilities: Default::default(),
         protocol: Protocols { min: 1, max: 1 },
         sequence,

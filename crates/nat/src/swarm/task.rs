@@ -127,6 +127,7 @@ impl Driver {
         match command {
             Command::Attach(address) => self.attach(address),
             Command::Detach(node) => self.detach(node),
+            Command::Dial(node) => self.dial(node),
             Command::Call {
                 relay,
                 to,
@@ -215,13 +216,13 @@ impl Driver {
             let doubled = LOOK_AFTER * (1 << relay.failures.min(5));
             relay.dial_at = now + doubled.min(MOST_BACK_OFF);
             relay.failures += 1;
-            let options = DialOpts::peer_id(*peer)
-                .condition(PeerCondition::DisconnectedAndNotDialing)
-                .addresses(vec![multiaddr(relay.address.at)])
-                .build();
-            if let Err(error) = self.swarm.dial(options) {
-                tracing::debug!(%error, "a relay is not dialed now");
-            }
+            dial(&mut self.swarm, *peer, relay.address.at);
+        }
+    }
+
+    fn dial(&mut self, node: NodeAddress) {
+        if let Some(peer) = peer_id(node.node) {
+            dial(&mut self.swarm, peer, node.at);
         }
     }
 
@@ -425,5 +426,16 @@ impl Driver {
         if let Err(error) = self.events.try_send(event) {
             tracing::debug!(%error, "an event of the swarm is lost");
         }
+    }
+}
+
+/// Dials a peer that is not connected and not being dialed.
+fn dial(swarm: &mut libp2p_swarm::Swarm<Behaviour>, peer: PeerId, at: SocketAddr) {
+    let options = DialOpts::peer_id(peer)
+        .condition(PeerCondition::DisconnectedAndNotDialing)
+        .addresses(vec![multiaddr(at)])
+        .build();
+    if let Err(error) = swarm.dial(options) {
+        tracing::debug!(%error, "a node is not dialed now");
     }
 }

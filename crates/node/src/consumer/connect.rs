@@ -1,36 +1,41 @@
 //! Connecting: QUIC to the provider's node key, terms signed by both, the tunnel on the same socket.
 
+use std::cell::OnceCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use wayfare_api::ApiError;
-use wayfare_api::peer::{PeerClient, ProviderLine};
+use wayfare_api::peer::PeerClient;
 use wayfare_discovery::Proposal;
-use wayfare_identity::TunnelBinding;
+use wayfare_identity::{NodeId, NodeKey, TunnelBinding};
 use wayfare_payment::{Agreement, Amount, Price};
-use wayfare_session::{
-    ConsumerSession, ConsumerSetup, Hello, OpenReply, OpenRequest, ProviderFrame, SessionToken,
-};
+use wayfare_session::{ConsumerSession, ConsumerSetup, Hello, OpenReply, OpenRequest};
 use wayfare_transport::{
-    BiStream, Clock, PathPace, Pump, QuicIdentity, SharedSocket, SocketOptions, Tun,
-    TunnelReceiver, discovered, quic_endpoint, watch_path,
+    Clock, Pump, QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, Tun, TunnelReceiver,
+    discovered, quic_endpoint,
 };
 use wayfare_tunnel::{EndpointConfig, StaticSecret};
 
 use super::driver::Driver;
+use super::line::{ControlLine, peer_client};
 use super::payer::DepositReader;
 use super::{Node, Session, agreement_id};
 use crate::path::{FIRST_SEARCH, MtuWatch};
+use crate::reach::{Link, PathNow, Reach, ReachConfig};
 use crate::{NodeError, chance, plane};
 
 /// Frames between the stream and the session.
 const FRAMES: usize = 256;
 /// Events that an owner may leave unread.
 const EVENTS: usize = 256;
-/// A broken control stream is opened again this often while the session lives.
-const REATTACH: Duration = Duration::from_secs(1);
+/// A provider with an address of its own gets this long to answer there before its relays are asked.
+const HEAD_START: Duration = Duration::from_millis(500);
+/// Between the first tries of one address and the next (RFC 8305 section 5).
+const STAGGER: Duration = Duration::from_millis(250);
 /// The default first chunk: one second at the hourly price or a mebibyte, whichever costs more.
 const CHUNK_BYTES: u64 = 1 << 20;
 /// The most credit: this many default first chunks, 256 MiB at a price for traffic. That is half a second at 4 Gb/s, in which
@@ -73,6 +78,52 @@ struct Opened {
     reply: OpenReply,
     tunnel_secret: StaticSecret,
     at: SocketAddr,
+    link: Option<Link>,
+}
+
+/// Our own socket and who we are on it.
+struct OwnWay {
+    key: NodeKey,
+    socket: SharedSocket,
+    endpoint: QuicEndpoint,
+    identity: QuicIdentity,
+    /// Kept, once started, as long as the session.
+    reach: OnceCell<Reach>,
+}
+
+impl OwnWay {
+    fn open(options: &ConnectOptions) -> Result<(Self, TunnelReceiver), NodeError> {
+        let socket_options = SocketOptions {
+            mark: options.mark,
+            ..SocketOptions::default()
+        };
+        let (socket, receiver) = SharedSocket::bind(options.listen, socket_options)?;
+        let key = NodeKey::from_seed(chance::bytes()?);
+        let identity = QuicIdentity::from_ed25519_seed(*key.seed())?;
+        let way = Self {
+            endpoint: quic_endpoint(&socket, &identity)?,
+            key,
+            socket,
+            identity,
+            reach: OnceCell::new(),
+        };
+        Ok((way, receiver))
+    }
+
+    /// The swarm and what finds paths, for those who need them.
+    fn start(&self) -> Result<Reach, NodeError> {
+        if let Some(reach) = self.reach.get() {
+            return Ok(reach.clone());
+        }
+        let config = ReachConfig {
+            key: self.key.clone(),
+            relays: Vec::new(),
+            serves: None,
+            manual: Vec::new(),
+        };
+        let reach = Reach::start(self.socket.clone(), &self.endpoint, &self.identity, config)?;
+        Ok(self.reach.get_or_init(|| reach).clone())
+    }
 }
 
 impl Node {
@@ -100,16 +151,10 @@ impl Node {
                 needed: agreement.chunk,
             });
         }
-        let socket_options = SocketOptions {
-            mark: options.mark,
-            ..SocketOptions::default()
-        };
-        let (socket, receiver) = SharedSocket::bind(options.listen, socket_options)?;
-        let node_key = QuicIdentity::from_ed25519_seed(chance::bytes()?)?;
-        let endpoint = quic_endpoint(&socket, &node_key)?;
-        let (connection, at) = dial(&endpoint, proposal).await?;
-        let opened = self.open(connection, at, agreement).await?;
-        self.start(opened, socket, receiver, endpoint, tun, options)
+        let (way, receiver) = OwnWay::open(options)?;
+        let reached = reach(&way, proposal).await?;
+        let opened = self.open(reached, agreement).await?;
+        self.start(opened, way, receiver, proposal.node, tun, options)
             .await
     }
 
@@ -133,8 +178,7 @@ impl Node {
 
     async fn open(
         &self,
-        connection: quinn::Connection,
-        at: SocketAddr,
+        (connection, at, link): (quinn::Connection, SocketAddr, Option<Link>),
         agreement: Agreement,
     ) -> Result<Opened, NodeError> {
         let unsigned = |error: wayfare_identity::SignError| NodeError::Setting(error.to_string());
@@ -165,15 +209,16 @@ impl Node {
             reply,
             tunnel_secret,
             at,
+            link,
         })
     }
 
     async fn start(
         &self,
         opened: Opened,
-        socket: SharedSocket,
+        way: OwnWay,
         receiver: TunnelReceiver,
-        endpoint: wayfare_transport::QuicEndpoint,
+        node: NodeId,
         tun: Arc<dyn Tun>,
         options: &ConnectOptions,
     ) -> Result<Session, NodeError> {
@@ -184,6 +229,7 @@ impl Node {
             reply,
             tunnel_secret,
             at,
+            link,
         } = opened;
         let terms = reply.verify(&request)?;
         let agreement = terms.agreement;
@@ -212,18 +258,24 @@ impl Node {
         // Devices begin with what is known by then; what they advertise to others before stays with those flows.
         let (tell, payload) = watch::channel(discovered(&connection, FIRST_SEARCH).await);
         let mtu = MtuWatch::new(payload, network.mtu);
-        let path = connection.clone();
-        let watcher =
-            tokio::spawn(async move { watch_path(&path, tell, PathPace::default()).await });
         let (to_provider, outbox) = mpsc::channel(FRAMES);
         let (inbox, from_provider) = mpsc::channel(FRAMES);
         let (commands, command_queue) = mpsc::channel(16);
         let (event_sender, events) = mpsc::channel(EVENTS);
-        let carrier = tokio::spawn(carry_frames(connection, line, token, outbox, inbox));
+        let control = ControlLine {
+            endpoint: way.endpoint.clone(),
+            node,
+            token,
+            connection,
+            at,
+            path: link.as_ref().map(|link| link.path.clone()),
+            payload: tell,
+        };
+        let carrier = tokio::spawn(control.carry(line, outbox, inbox));
         let framing = plane::framing(tun.mtu());
         let driver = Driver {
             session,
-            pump: Pump::new(socket, receiver, tun, framing),
+            pump: Pump::new(way.socket.clone(), receiver, tun, framing),
             payer: self.payer.clone(),
             deposit: DepositReader {
                 chain: Arc::clone(&self.chain),
@@ -233,6 +285,7 @@ impl Node {
             },
             payments,
             mtu: mtu.clone(),
+            path: link.as_ref().map(watched),
             to_provider,
             from_provider,
             commands: command_queue,
@@ -244,8 +297,10 @@ impl Node {
         let task = tokio::spawn(async move {
             let end = driver.run().await;
             carrier.abort();
-            watcher.abort();
-            endpoint.close().await;
+            // The relay is told before the connection to it is closed.
+            drop(link);
+            tokio::task::yield_now().await;
+            way.endpoint.close().await;
             end
         });
         Ok(Session {
@@ -260,20 +315,6 @@ impl Node {
     }
 }
 
-async fn peer_client(connection: &quinn::Connection) -> Result<PeerClient, NodeError> {
-    let address = connection.remote_address().to_string();
-    let stream = BiStream::open(connection)
-        .await
-        .map_err(|error| NodeError::Service {
-            what: "the provider",
-            source: ApiError::Unreachable {
-                address: address.clone(),
-                cause: error.to_string(),
-            },
-        })?;
-    Ok(PeerClient::over(stream, address))
-}
-
 /// A provider's refusal keeps its own words; everything else is the network's.
 fn provider_error(source: ApiError) -> NodeError {
     NodeError::Service {
@@ -282,15 +323,62 @@ fn provider_error(source: ApiError) -> NodeError {
     }
 }
 
-/// Tries the proposal's addresses in order.
+/// Reaches the provider: at an address of its proposal, or, if none answers soon, through one of its relays.
+async fn reach(
+    way: &OwnWay,
+    proposal: &Proposal,
+) -> Result<(quinn::Connection, SocketAddr, Option<Link>), NodeError> {
+    let node = proposal.node;
+    let direct = dial(&way.endpoint, proposal);
+    let relayed = async {
+        if !proposal.contact.is_empty() {
+            tokio::time::sleep(HEAD_START).await;
+        }
+        let link = way.start()?.connect(node, &proposal.relays).await?;
+        let at = link.path.borrow().at;
+        let connection = way.endpoint.dial(at, node.0).await?;
+        Ok((connection, at, Some(link)))
+    };
+    if proposal.relays.is_empty() {
+        return direct.await.map(|(connection, at)| (connection, at, None));
+    }
+    if proposal.contact.is_empty() {
+        return relayed.await;
+    }
+    tokio::pin!(direct, relayed);
+    tokio::select! {
+        reached = &mut direct => match reached {
+            Ok((connection, at)) => Ok((connection, at, None)),
+            Err(_) => relayed.await,
+        },
+        reached = &mut relayed => match reached {
+            Ok(reached) => Ok(reached),
+            Err(error) => match direct.await {
+                Ok((connection, at)) => Ok((connection, at, None)),
+                Err(_) => Err(error),
+            },
+        },
+    }
+}
+
+/// Tries the proposal's addresses, each a little after the one before it.
 async fn dial(
-    endpoint: &wayfare_transport::QuicEndpoint,
+    endpoint: &QuicEndpoint,
     proposal: &Proposal,
 ) -> Result<(quinn::Connection, SocketAddr), NodeError> {
+    let mut dials = FuturesUnordered::new();
+    for (number, address) in proposal.contact.iter().enumerate() {
+        let wait = STAGGER * u32::try_from(number).unwrap_or(u32::MAX);
+        dials.push(async move {
+            tokio::time::sleep(wait).await;
+            let dialed = endpoint.dial(*address, proposal.node.0).await;
+            dialed.map(|connection| (connection, *address))
+        });
+    }
     let mut last = None;
-    for address in &proposal.contact {
-        match endpoint.dial(*address, proposal.node.0).await {
-            Ok(connection) => return Ok((connection, *address)),
+    while let Some(dialed) = dials.next().await {
+        match dialed {
+            Ok(reached) => return Ok(reached),
             Err(error) => {
                 tracing::debug!(%error, "an address of the provider does not answer");
                 last = Some(error);
@@ -300,45 +388,11 @@ async fn dial(
     Err(last.map_or(NodeError::NoProposal, NodeError::Dial))
 }
 
-/// Carries frames between the session and the provider's stream, and opens the stream again when it breaks.
-async fn carry_frames(
-    connection: quinn::Connection,
-    first: ProviderLine,
-    token: SessionToken,
-    mut outbox: mpsc::Receiver<wayfare_session::ConsumerFrame>,
-    inbox: mpsc::Sender<ProviderFrame>,
-) {
-    let mut line = Some(first);
-    loop {
-        let Some(mut open) = line.take() else {
-            tokio::time::sleep(REATTACH).await;
-            if connection.close_reason().is_some() {
-                return;
-            }
-            if let Ok(client) = peer_client(&connection).await
-                && let Ok(again) = client.converse(token).await
-            {
-                line = Some(again);
-            }
-            continue;
-        };
-        loop {
-            tokio::select! {
-                frame = open.frames.next() => match frame {
-                    Some(Ok(frame)) => if inbox.send(frame).await.is_err() { return },
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "the provider's stream broke");
-                        break;
-                    }
-                    None => break,
-                },
-                frame = outbox.recv() => match frame {
-                    Some(frame) => if open.replies.send(frame).await.is_err() { break },
-                    None => return,
-                },
-            }
-        }
-    }
+/// The link's path, the present one as news.
+fn watched(link: &Link) -> watch::Receiver<PathNow> {
+    let mut path = link.path.clone();
+    path.mark_changed();
+    path
 }
 
 fn default_chunk(price: &Price) -> Amount {

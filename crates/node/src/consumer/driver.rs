@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use wayfare_payment::PayRefusal;
 use wayfare_session::{
     CloseReason, ConsumerEvent, ConsumerFrame, ConsumerOutput, ConsumerSession, ProviderFrame,
@@ -14,6 +14,7 @@ use super::{SessionEnd, SessionEvent, SessionReport};
 use crate::path::MtuWatch;
 use crate::plane::ConsumerPlane;
 use crate::provider::sleep_until;
+use crate::reach::PathNow;
 
 /// What the owner of a session asks.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Driver {
     pub(crate) deposit: DepositReader,
     pub(crate) payments: mpsc::Receiver<PayerAnswer>,
     pub(crate) mtu: MtuWatch,
+    pub(crate) path: Option<watch::Receiver<PathNow>>,
     pub(crate) to_provider: mpsc::Sender<ConsumerFrame>,
     pub(crate) from_provider: mpsc::Receiver<ProviderFrame>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -92,6 +94,10 @@ impl Driver {
                     Some(mtu) => self.tell(SessionEvent::Mtu(mtu.into())),
                     None => path_watched = false,
                 },
+                path = changed(&mut self.path) => {
+                    self.session.choose_path(path.at, Clock::now());
+                    self.tell(SessionEvent::Path(path));
+                }
                 command = self.commands.recv() => self.handle_command(command).await,
                 () = sleep_until(deadline) => self.session.handle_timeout(Clock::now()),
             }
@@ -158,4 +164,15 @@ impl Driver {
             invoices_refused: self.refused,
         }
     }
+}
+
+/// The path of the moment whenever it is another one, the first included; waits for ever where there is one path only.
+async fn changed(path: &mut Option<watch::Receiver<PathNow>>) -> PathNow {
+    if let Some(watched) = path {
+        if watched.changed().await.is_ok() {
+            return watched.borrow_and_update().clone();
+        }
+        *path = None;
+    }
+    std::future::pending().await
 }

@@ -99,6 +99,7 @@ impl Announcer {
             chain_id: self.network.chain_id,
             vault: self.network.vault,
             contact: self.offer.contact.clone(),
+            relays: self.offer.relays.clone(),
             capabilities: std::collections::BTreeSet::new(),
             protocol: Protocols {
                 min: PROTOCOL_MIN,

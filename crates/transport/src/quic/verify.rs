@@ -75,7 +75,9 @@ impl ServerCertVerifier for ExactNode {
         let _ = self.presented.set(shown);
         match shown {
             None => Err(CertificateError::BadEncoding.into()),
-            Some(key) if self.expected.is_none_or(|expected| expected == key) => Ok(ServerCertVerified::assertion()),
+            Some(key) if self.expected.is_none_or(|expected| expected == key) => {
+                Ok(ServerCertVerified::assertion())
+            }
             Some(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
     }

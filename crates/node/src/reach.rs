@@ -1,0 +1,151 @@
+//! How a node is reached that cannot simply be dialed: the swarm, the probes on the shared socket and the machines that find
+//! paths, put together. Out come addresses for the tunnel and for QUIC, and their changes. It refuses to know sessions.
+
+mod birthday;
+mod driver;
+mod ground;
+mod guesses;
+mod link;
+mod place;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use wayfare_identity::{NodeAddress, NodeId, NodeKey};
+use wayfare_nat::{RelayBoard, RelayLimits, Swarm, SwarmConfig, SwarmError};
+use wayfare_path::Tier;
+use wayfare_transport::{Clock, QuicEndpoint, QuicIdentity, SharedSocket, Switch};
+
+use self::driver::{Command, Driver};
+use self::ground::SharedGround;
+use crate::NodeError;
+
+/// What may wait for the driver.
+const COMMANDS: usize = 64;
+
+/// What a node brings along to be reached, or to reach.
+pub(crate) struct ReachConfig {
+    /// Who we are.
+    pub(crate) key: NodeKey,
+    /// Relays that are to ring us.
+    pub(crate) relays: Vec<NodeAddress>,
+    /// Whether we carry for others.
+    pub(crate) serves: Option<RelayLimits>,
+    /// Addresses that a person told us.
+    pub(crate) manual: Vec<SocketAddr>,
+}
+
+/// A node's reach. Cheap to clone; it ends with the last clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach {
+    commands: mpsc::Sender<Command>,
+    board: Option<Arc<RelayBoard>>,
+    _task: Arc<Task>,
+}
+
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The path to a peer, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathNow {
+    /// Where its datagrams go: virtual if a relay carries them.
+    pub at: SocketAddr,
+    /// Of which kind it is.
+    pub tier: Tier,
+    /// Its round trip, if it was measured.
+    pub rtt: Option<Duration>,
+    /// How the search for a better one stands, in a sentence; empty while it goes on.
+    pub outcome: String,
+}
+
+/// A way to a peer that is being looked after until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) path: watch::Receiver<PathNow>,
+    _closer: oneshot::Sender<()>,
+}
+
+impl Reach {
+    /// Starts on the shared socket.
+    pub(crate) fn start(
+        socket: SharedSocket,
+        endpoint: &QuicEndpoint,
+        identity: &QuicIdentity,
+        config: ReachConfig,
+    ) -> Result<Self, NodeError> {
+        let unusable = |why: &str| NodeError::Setting(format!("the socket is taken: {why}"));
+        let ground = SharedGround::new(socket.clone(), endpoint.clone(), identity.clone())
+            .map_err(|error| NodeError::Swarm(SwarmError::Setup(error.to_string())))?;
+        let incoming = endpoint
+            .swarm_connections()
+            .ok_or_else(|| unusable("another swarm runs on it"))?;
+        let probes = socket
+            .probes()
+            .ok_or_else(|| unusable("others read its probes"))?;
+        let swarm_config = SwarmConfig {
+            key: config.key.clone(),
+            relay: config.serves,
+        };
+        let (swarm, events) = Swarm::start(swarm_config, Arc::new(ground), incoming)?;
+        let board = swarm.board().cloned();
+        if let Some(board) = &board {
+            socket.set_switch(Some(Arc::new(BoardSwitch(Arc::clone(board)))));
+        }
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let driver = Driver::new(config, socket, swarm, events, probes, inbox)?;
+        let task = tokio::spawn(driver.run());
+        Ok(Self {
+            commands,
+            board,
+            _task: Arc::new(Task(task.abort_handle())),
+        })
+    }
+
+    /// The channels that we carry for others, if we do.
+    pub(crate) fn board(&self) -> Option<&Arc<RelayBoard>> {
+        self.board.as_ref()
+    }
+
+    /// Reaches a node through the first of its relays that answers, and looks for a direct path from then on.
+    pub(crate) async fn connect(
+        &self,
+        node: NodeId,
+        relays: &[NodeAddress],
+    ) -> Result<Link, NodeError> {
+        let (reply, link) = oneshot::channel();
+        let command = Command::Connect {
+            node,
+            relays: relays.to_vec(),
+            reply,
+        };
+        let gone = || NodeError::Setting("path finding has stopped; see the log".into());
+        self.commands.send(command).await.map_err(|_| gone())?;
+        link.await.map_err(|_| gone())?
+    }
+}
+
+/// The socket asks the board where a frame goes.
+#[derive(Debug)]
+struct BoardSwitch(Arc<RelayBoard>);
+
+impl Switch for BoardSwitch {
+    fn forward(
+        &self,
+        from: SocketAddr,
+        channel: u32,
+        _datagrams: usize,
+        bytes: usize,
+    ) -> Option<SocketAddr> {
+        self.0.forward(from, channel, bytes, Clock::now())
+    }
+}

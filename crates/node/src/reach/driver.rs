@@ -1,0 +1,569 @@
+//! The task that owns every finder: probes, words, rings and timers in; probes, words and news of paths out. It refuses to
+//! decide which path is good.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+use wayfare_identity::{NodeAddress, NodeId, NodeKey};
+use wayfare_nat::{CallError, Opened, Ring, Swarm, SwarmEvent};
+use wayfare_path::{
+    Answer, Attempt, Ephemeral, Finder, ObserveLimiter, Offer, Role, Setup, Socket, Tag, Verified,
+    observe_reply, observe_request, observe_result, tag_of,
+};
+use wayfare_transport::{Carried, Clock, Probes, SharedSocket};
+
+use super::birthday::{Extras, Heard};
+use super::guesses::Guesses;
+use super::link::{Channel, Link, Told};
+use super::place::Place;
+use super::{PathNow, ReachConfig};
+use crate::provider::sleep_until;
+use crate::{NodeError, chance};
+
+/// How long a caller waits for those who see it before it tells its peer where it is: twice a long round trip.
+const LOOK_AROUND: Duration = Duration::from_millis(400);
+/// Our own look at the place, and at who has gone.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// How often relays are asked how they see us: mappings of 30 s stay, and a change is noticed.
+const ASK_EVERY: Duration = Duration::from_secs(20);
+/// A peer that says nothing for so long has gone; it beats at least every 25 s.
+const GONE_AFTER: Duration = Duration::from_secs(100);
+/// Peers that are reached at a time: 4,096 of at most 100 KiB while they punch, 2 KiB at rest.
+const MOST_LINKS: usize = 4_096;
+/// Probes on extra sockets that wait.
+const HEARD: usize = 1_024;
+/// Sockets of a birthday punch.
+const BIRTHDAY_SOCKETS: u16 = 256;
+
+type Reply = oneshot::Sender<Result<super::Link, NodeError>>;
+
+pub(super) enum Command {
+    Connect {
+        node: NodeId,
+        relays: Vec<NodeAddress>,
+        reply: Reply,
+    },
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connect")
+    }
+}
+
+/// A call that is under way.
+struct Calling {
+    node: NodeId,
+    attempt: Attempt,
+    ephemeral: Ephemeral,
+    /// Relays not tried yet, the best last.
+    relays: Vec<NodeAddress>,
+    reply: Reply,
+}
+
+type Called = (Calling, NodeAddress, Result<Opened, CallError>);
+
+pub(super) struct Driver {
+    key: NodeKey,
+    socket: SharedSocket,
+    swarm: Swarm,
+    events: mpsc::Receiver<SwarmEvent>,
+    probes: Probes,
+    commands: mpsc::Receiver<Command>,
+    relays: Vec<NodeAddress>,
+    place: Place,
+    limiter: ObserveLimiter,
+    links: HashMap<u64, Link>,
+    by_tag: HashMap<Tag, u64>,
+    by_channel: BTreeMap<Channel, u64>,
+    agenda: BTreeSet<(Instant, u64)>,
+    due: HashMap<u64, Instant>,
+    next_link: u64,
+    calls: FuturesUnordered<BoxFuture<'static, Called>>,
+    /// Callers who look around first, and until when.
+    looking: Vec<(Instant, Calling)>,
+    /// Those who answered how they see us, in order.
+    seen_by: Vec<SocketAddr>,
+    closed: FuturesUnordered<BoxFuture<'static, u64>>,
+    heard: mpsc::Receiver<Heard>,
+    hear: mpsc::Sender<Heard>,
+    guesses: Guesses,
+    ask_at: Instant,
+}
+
+impl Driver {
+    pub(super) fn new(
+        config: ReachConfig,
+        socket: SharedSocket,
+        swarm: Swarm,
+        events: mpsc::Receiver<SwarmEvent>,
+        probes: Probes,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<Self, NodeError> {
+        let now = Clock::now();
+        let (hear, heard) = mpsc::channel(HEARD);
+        Ok(Self {
+            place: Place::new(socket.local_addr(), config.manual),
+            limiter: ObserveLimiter::new(chance::bytes()?, now),
+            key: config.key,
+            relays: config.relays,
+            socket,
+            swarm,
+            events,
+            probes,
+            commands,
+            links: HashMap::new(),
+            by_tag: HashMap::new(),
+            by_channel: BTreeMap::new(),
+            agenda: BTreeSet::new(),
+            due: HashMap::new(),
+            next_link: 0,
+            calls: FuturesUnordered::new(),
+            looking: Vec::new(),
+            seen_by: Vec::new(),
+            closed: FuturesUnordered::new(),
+            heard,
+            hear,
+            guesses: Guesses::default(),
+            ask_at: now,
+        })
+    }
+
+    pub(super) async fn run(mut self) {
+        for relay in self.relays.clone() {
+            self.swarm.attach(relay).await;
+        }
+        let mut look_after = interval(LOOK_AFTER);
+        look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let next = self.agenda.first().map(|(at, _)| *at);
+            let looked = self.looking.iter().map(|(until, _)| *until).min();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::Connect { node, relays, reply }) => self.look_around(node, relays, reply).await,
+                    None => return,
+                },
+                event = self.events.recv() => match event {
+                    Some(event) => self.handle_event(event).await,
+                    None => return,
+                },
+                probe = self.probes.recv() => match probe {
+                    Some(probe) => {
+                        let heard = Heard { link: None, from: probe.from, on: Socket::Main, bytes: probe.bytes };
+                        self.handle_probe(&heard).await;
+                    }
+                    None => return,
+                },
+                Some(heard) = self.heard.recv() => self.handle_probe(&heard).await,
+                Some(called) = self.calls.next(), if !self.calls.is_empty() => self.called(called).await,
+                Some(link) = self.closed.next(), if !self.closed.is_empty() => self.close(link).await,
+                () = sleep_until(next) => self.handle_timeouts().await,
+                () = sleep_until(looked) => self.call_those_who_looked(),
+                _ = look_after.tick() => self.look_after().await,
+            }
+        }
+    }
+
+    /// Asks the relays how they see us, and lets the swarm connect to them meanwhile.
+    async fn look_around(&mut self, node: NodeId, relays: Vec<NodeAddress>, reply: Reply) {
+        let made = chance::bytes::<16>().and_then(|attempt| Ok((attempt, chance::bytes()?)));
+        let (attempt, seed) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        self.seen_by.clear();
+        for relay in &relays {
+            self.ask(relay.at);
+            self.swarm.dial(*relay).await;
+        }
+        let calling = Calling {
+            node,
+            attempt: Attempt(attempt),
+            ephemeral: Ephemeral::from_seed(seed),
+            relays,
+            reply,
+        };
+        self.looking.push((Clock::now() + LOOK_AROUND, calling));
+    }
+
+    /// Calls begin when all relays have answered, or time is up; the relay that answered first is called first.
+    fn call_those_who_looked(&mut self) {
+        let now = Clock::now();
+        let mut waiting = Vec::new();
+        for (until, mut calling) in std::mem::take(&mut self.looking) {
+            let all = calling
+                .relays
+                .iter()
+                .all(|relay| self.seen_by.contains(&relay.at));
+            if !all && now < until {
+                waiting.push((until, calling));
+                continue;
+            }
+            let order = |relay: &NodeAddress| self.seen_by.iter().position(|by| *by == relay.at);
+            calling
+                .relays
+                .sort_by_key(|relay| std::cmp::Reverse(order(relay).unwrap_or(usize::MAX)));
+            self.call(calling);
+        }
+        self.looking = waiting;
+    }
+
+    fn call(&mut self, mut calling: Calling) {
+        let Some(relay) = calling.relays.pop() else {
+            let _ = calling.reply.send(Err(NodeError::NoProposal));
+            return;
+        };
+        let ours = self.place.description(calling.ephemeral.public());
+        let offer = Offer::sign(&self.key, calling.node, calling.attempt, 0, &ours).to_bytes();
+        let swarm = self.swarm.clone();
+        self.calls.push(Box::pin(async move {
+            let opened = swarm.call(relay, calling.node, offer).await;
+            (calling, relay, opened)
+        }));
+    }
+
+    async fn called(&mut self, (calling, relay, opened): Called) {
+        match self.linked(&calling, relay, opened) {
+            Ok(link) => {
+                if calling.reply.send(Ok(link)).is_err() {
+                    tracing::debug!("nobody waits for a link any more");
+                }
+            }
+            // Another relay may do better.
+            Err(error) if !calling.relays.is_empty() => {
+                tracing::debug!(%error, "the next relay is called");
+                self.call(calling);
+            }
+            Err(error) => {
+                let _ = calling.reply.send(Err(error));
+            }
+        }
+    }
+
+    fn linked(
+        &mut self,
+        calling: &Calling,
+        relay: NodeAddress,
+        opened: Result<Opened, CallError>,
+    ) -> Result<super::Link, NodeError> {
+        let opened = opened?;
+        let theirs = Answer::from_bytes(&opened.answer)
+            .and_then(|answer| answer.verify(calling.node, self.key.id(), calling.attempt))?;
+        let carried = self
+            .socket
+            .open_relayed(opened.relay, opened.channel)
+            .map_err(|error| NodeError::Setting(format!("the relayed path: {error}")))?;
+        let channel = Channel {
+            relay: relay.node,
+            number: opened.channel,
+        };
+        let ephemeral = &calling.ephemeral;
+        let (id, path) = self.link(
+            Role::Caller,
+            ephemeral,
+            theirs,
+            channel,
+            opened.seen,
+            carried,
+        )?;
+        let (closer, closed) = oneshot::channel::<()>();
+        self.closed.push(Box::pin(async move {
+            // Never sent to: it ends when the other end is dropped.
+            let _ = closed.await;
+            id
+        }));
+        Ok(super::Link {
+            path,
+            _closer: closer,
+        })
+    }
+
+    /// Begins to find paths to a peer.
+    fn link(
+        &mut self,
+        role: Role,
+        ephemeral: &Ephemeral,
+        theirs: Verified,
+        channel: Channel,
+        seen: SocketAddr,
+        carried: Carried,
+    ) -> Result<(u64, tokio::sync::watch::Receiver<PathNow>), NodeError> {
+        let now = Clock::now();
+        let secret = theirs.secret(ephemeral)?;
+        let ours = self.place.description(ephemeral.public());
+        // One of the two NATs is random: it may come to guessing.
+        let may_guess = ours.nat.is_hard() != theirs.description().nat.is_hard();
+        let birthday_allowed = may_guess && self.guesses.admit(theirs.peer(), seen.ip(), now);
+        let setup = Setup {
+            role,
+            secret,
+            ours,
+            theirs: theirs.description().clone(),
+            attested: vec![seen.ip()],
+            fallback: Some(carried.address()),
+            birthday_allowed,
+            birthday_sockets: BIRTHDAY_SOCKETS,
+        };
+        let finder = Finder::new(setup, chance::bytes()?, now);
+        let tag = finder.tag();
+        let id = self.next_link;
+        self.next_link += 1;
+        let extras = Extras::new(id, self.hear.clone(), self.socket.clone());
+        let (link, path) = Link::new(
+            finder,
+            channel,
+            theirs,
+            ephemeral.public(),
+            carried,
+            extras,
+            now,
+        );
+        self.by_tag.insert(tag, id);
+        self.by_channel.insert(channel, id);
+        self.links.insert(id, link);
+        self.agenda.insert((now, id));
+        self.due.insert(id, now);
+        Ok((id, path))
+    }
+
+    async fn handle_event(&mut self, event: SwarmEvent) {
+        match event {
+            SwarmEvent::Rung(ring) => self.rung(ring),
+            SwarmEvent::Seen { by, us } => self.seen(by, us).await,
+            SwarmEvent::Word {
+                relay,
+                channel,
+                seen,
+                word,
+            } => {
+                let channel = Channel {
+                    relay,
+                    number: channel,
+                };
+                let us = self.key.id();
+                if let Some(id) = self.by_channel.get(&channel).copied()
+                    && let Some(link) = self.links.get_mut(&id)
+                {
+                    link.hear(&word, us, seen);
+                    self.drive(id).await;
+                }
+            }
+            SwarmEvent::HungUp { relay, channel } => {
+                let channel = Channel {
+                    relay,
+                    number: channel,
+                };
+                if let Some(id) = self.by_channel.get(&channel).copied()
+                    && let Some(link) = self.links.get_mut(&id)
+                {
+                    let path = link.carried.address();
+                    link.finder.remove_fallback(path);
+                    if link.finder.role() == Role::Callee && link.finder.selected().is_none() {
+                        self.forget(id);
+                    } else {
+                        self.drive(id).await;
+                    }
+                }
+            }
+            SwarmEvent::Attached(relay) => {
+                tracing::info!(%relay, "this relay rings us");
+                self.ask(relay.at);
+            }
+            SwarmEvent::Detached(relay) => {
+                tracing::warn!(%relay, "a relay is lost; it is dialed again");
+            }
+            SwarmEvent::Punched { node, .. } => tracing::debug!(%node, "the swarm punched a hole"),
+        }
+    }
+
+    /// Somebody wants to reach us.
+    fn rung(&mut self, ring: Ring) {
+        if self.links.len() >= MOST_LINKS {
+            tracing::debug!("too many peers: a call is not taken");
+            return;
+        }
+        match self.answer(&ring) {
+            Ok(answer) => ring.accept(answer),
+            Err(error) => tracing::debug!(%error, "a call is not taken"),
+        }
+    }
+
+    fn answer(&mut self, ring: &Ring) -> Result<Vec<u8>, NodeError> {
+        let offer = Offer::from_bytes(&ring.offer)?;
+        let theirs = offer.verify(ring.from, self.key.id())?;
+        let ephemeral = Ephemeral::from_seed(chance::bytes()?);
+        let ours = self.place.description(ephemeral.public());
+        let answer = Answer::sign(&self.key, &theirs, 0, &ours).to_bytes();
+        let carried = self
+            .socket
+            .open_relayed(ring.relay.at, ring.channel)
+            .map_err(|error| NodeError::Setting(format!("the relayed path: {error}")))?;
+        let channel = Channel {
+            relay: ring.relay.node,
+            number: ring.channel,
+        };
+        self.link(
+            Role::Callee,
+            &ephemeral,
+            theirs,
+            channel,
+            ring.seen,
+            carried,
+        )?;
+        Ok(answer)
+    }
+
+    async fn handle_probe(&mut self, heard: &Heard) {
+        let now = Clock::now();
+        let by_tag = || tag_of(&heard.bytes).and_then(|tag| self.by_tag.get(&tag).copied());
+        if let Some(id) = heard.link.or_else(by_tag)
+            && let Some(link) = self.links.get_mut(&id)
+        {
+            link.handle_probe(heard, now);
+            self.drive(id).await;
+            return;
+        }
+        if let Some((_, us)) = observe_result(&heard.bytes) {
+            if self.known(heard.from) {
+                self.seen_by.push(heard.from);
+                self.seen(heard.from, us).await;
+                self.call_those_who_looked();
+            }
+        } else if let Some(reply) = observe_reply(heard.from, &heard.bytes)
+            && self.limiter.admit(heard.from.ip(), now)
+            && let Err(error) = self.socket.try_send(heard.from, &reply)
+        {
+            tracing::trace!(%error, "an observation was not told");
+        }
+    }
+
+    /// Whether we asked there how we are seen.
+    fn known(&self, at: SocketAddr) -> bool {
+        let looking = self.looking.iter().flat_map(|(_, calling)| &calling.relays);
+        let relays = self.relays.iter().chain(looking);
+        relays.map(|relay| relay.at).any(|relay| relay == at)
+    }
+
+    fn ask(&self, at: SocketAddr) {
+        let transaction = chance::bytes().unwrap_or_default();
+        if let Err(error) = self.socket.try_send(at, &observe_request(transaction)) {
+            tracing::debug!(%error, "a relay was not asked how it sees us");
+        }
+    }
+
+    async fn seen(&mut self, by: SocketAddr, us: SocketAddr) {
+        if self.place.observe(by, us) {
+            tracing::debug!("this node is seen elsewhere, or by somebody new");
+            self.tell_everybody().await;
+        }
+    }
+
+    /// Lets every peer know where we are now.
+    async fn tell_everybody(&mut self) {
+        let ids: Vec<u64> = self.links.keys().copied().collect();
+        for id in ids {
+            let Some(link) = self.links.get_mut(&id) else {
+                continue;
+            };
+            let ours = self.place.description(link.ephemeral);
+            link.finder.update_ours(ours.clone());
+            let word = link.word(&self.key, &ours);
+            let channel = link.channel;
+            self.swarm.say(channel.relay, channel.number, word).await;
+            self.drive(id).await;
+        }
+    }
+
+    async fn handle_timeouts(&mut self) {
+        let now = Clock::now();
+        // As many as there are now: what becomes due meanwhile waits for the next turn.
+        let due: Vec<u64> = self
+            .agenda
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, id)| *id)
+            .collect();
+        for id in due {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.finder.handle_timeout(now);
+            }
+            self.drive(id).await;
+        }
+    }
+
+    /// After anything happened to a link: what it wants is done, and its next deadline noted.
+    async fn drive(&mut self, id: u64) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let told = link.carry_out(&self.socket);
+        if let Some(at) = self.due.remove(&id) {
+            self.agenda.remove(&(at, id));
+        }
+        if let Some(deadline) = link.finder.poll_timeout() {
+            self.agenda.insert((deadline.at, id));
+            self.due.insert(id, deadline.at);
+        }
+        for Told::Seen { by, us } in told {
+            // What a peer sees is told to nobody else than the machine that knows our NATs.
+            self.place.observe(by, us);
+        }
+    }
+
+    async fn look_after(&mut self) {
+        let now = Clock::now();
+        if self.place.reread() {
+            tracing::info!("this computer's addresses have changed: paths are looked for anew");
+            for link in self.links.values_mut() {
+                link.finder.network_changed(now);
+            }
+            self.ask_at = now;
+            self.tell_everybody().await;
+        }
+        if now >= self.ask_at {
+            self.ask_at = now + ASK_EVERY;
+            for relay in &self.relays {
+                self.ask(relay.at);
+            }
+        }
+        self.guesses.forget(now);
+        let over = |link: &Link| {
+            let silent = now.saturating_duration_since(link.heard_at) > GONE_AFTER;
+            silent && link.finder.role() == Role::Callee
+        };
+        let gone: Vec<u64> = self
+            .links
+            .iter()
+            .filter(|(_, link)| over(link))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.close(id).await;
+        }
+    }
+
+    async fn close(&mut self, id: u64) {
+        if let Some(channel) = self.forget(id) {
+            self.swarm.hang_up(channel.relay, channel.number).await;
+        }
+    }
+
+    fn forget(&mut self, id: u64) -> Option<Channel> {
+        let link = self.links.remove(&id)?;
+        self.by_tag.remove(&link.finder.tag());
+        self.by_channel.remove(&link.channel);
+        if let Some(at) = self.due.remove(&id) {
+            self.agenda.remove(&(at, id));
+        }
+        Some(link.channel)
+    }
+}

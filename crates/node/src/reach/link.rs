@@ -1,0 +1,174 @@
+//! One peer that is reached: its finder, its channel through a relay, and who wants to know. It refuses to read sockets.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use wayfare_identity::{NodeId, NodeKey};
+use wayfare_path::{
+    Answer, Attempt, Description, EphemeralPublic, Event, Finder, Offer, Role, Socket, Tier,
+    Transmit, Verified,
+};
+use wayfare_transport::{Carried, SharedSocket};
+
+use super::PathNow;
+use super::birthday::{Extras, Heard};
+
+/// Where a link's words go: the relay and the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Channel {
+    pub(super) relay: NodeId,
+    pub(super) number: u32,
+}
+
+pub(super) struct Link {
+    pub(super) finder: Finder,
+    pub(super) channel: Channel,
+    pub(super) peer: NodeId,
+    pub(super) attempt: Attempt,
+    pub(super) ephemeral: EphemeralPublic,
+    pub(super) theirs: Verified,
+    /// Of our last word.
+    pub(super) serial: u32,
+    pub(super) heard_at: Instant,
+    pub(super) carried: Carried,
+    extras: Extras,
+    path: watch::Sender<PathNow>,
+}
+
+/// What a link's driver must know.
+pub(super) enum Told {
+    /// Somebody sees us there.
+    Seen { by: SocketAddr, us: SocketAddr },
+}
+
+impl Link {
+    pub(super) fn new(
+        finder: Finder,
+        channel: Channel,
+        theirs: Verified,
+        ephemeral: EphemeralPublic,
+        carried: Carried,
+        extras: Extras,
+        now: Instant,
+    ) -> (Self, watch::Receiver<PathNow>) {
+        let (path, shown) = watch::channel(PathNow {
+            at: carried.address(),
+            tier: Tier::Relayed,
+            rtt: None,
+            outcome: String::new(),
+        });
+        let link = Self {
+            finder,
+            channel,
+            peer: theirs.peer(),
+            attempt: theirs.attempt(),
+            ephemeral,
+            theirs,
+            serial: 0,
+            heard_at: now,
+            carried,
+            extras,
+            path,
+        };
+        (link, shown)
+    }
+
+    /// A probe that came from the peer, or claims to.
+    pub(super) fn handle_probe(&mut self, heard: &Heard, now: Instant) {
+        let on = match heard.on {
+            Socket::Main => self.extras.received_on(heard.from),
+            Socket::Extra(_) => heard.on,
+        };
+        let handled = self.finder.handle_probe(heard.from, on, &heard.bytes, now);
+        match handled {
+            wayfare_path::Handled::Dropped(why) => tracing::trace!(?why, "a probe is dropped"),
+            _ => self.heard_at = now,
+        }
+    }
+
+    /// Sends what is to be sent and does what is to be done.
+    pub(super) fn carry_out(&mut self, socket: &SharedSocket) -> Vec<Told> {
+        while let Some(transmit) = self.finder.poll_transmit() {
+            self.send(socket, &transmit);
+        }
+        let mut told = Vec::new();
+        while let Some(event) = self.finder.poll_event() {
+            match event {
+                Event::Selected {
+                    path,
+                    on,
+                    tier,
+                    rtt,
+                } => {
+                    if let Socket::Extra(number) = on {
+                        self.extras.adopt(number, path);
+                    }
+                    tracing::debug!(?tier, ?rtt, "a path is chosen");
+                    self.path.send_modify(|shown| {
+                        shown.at = path;
+                        shown.tier = tier;
+                        shown.rtt = rtt;
+                    });
+                }
+                Event::Lost { .. } => tracing::debug!("a path is lost"),
+                Event::OpenSockets { count } => {
+                    let opened = self.extras.open(count);
+                    self.finder.sockets_opened(opened);
+                    while let Some(transmit) = self.finder.poll_transmit() {
+                        self.send(socket, &transmit);
+                    }
+                }
+                Event::CloseSockets { .. } => self.extras.close(),
+                Event::SeenAs { by, seen } => told.push(Told::Seen { by, us: seen }),
+                Event::Settled(outcome) => {
+                    let outcome = outcome.to_string();
+                    tracing::info!(%outcome, "path finding");
+                    self.path.send_modify(|shown| shown.outcome = outcome);
+                }
+            }
+        }
+        told
+    }
+
+    /// What we are now, for the peer.
+    pub(super) fn word(&mut self, key: &NodeKey, ours: &Description) -> Vec<u8> {
+        self.serial += 1;
+        match self.finder.role() {
+            Role::Caller => Offer::sign(key, self.peer, self.attempt, self.serial, ours).to_bytes(),
+            Role::Callee => Answer::sign(key, &self.theirs, self.serial, ours).to_bytes(),
+        }
+    }
+
+    /// What the peer says it is now. `us`: our own node.
+    pub(super) fn hear(&mut self, word: &[u8], us: NodeId, seen: Option<SocketAddr>) {
+        let verified = match self.finder.role() {
+            Role::Caller => Answer::from_bytes(word)
+                .and_then(|answer| answer.verify(self.peer, us, self.attempt)),
+            Role::Callee => Offer::from_bytes(word).and_then(|offer| offer.verify(self.peer, us)),
+        };
+        match verified {
+            Ok(newer) if newer.supersedes(&self.theirs) => {
+                let attested = seen.map(|seen| seen.ip()).into_iter().collect();
+                self.finder
+                    .update_theirs(newer.description().clone(), attested);
+                self.theirs = newer;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "a peer's word is not taken"),
+        }
+    }
+
+    fn send(&self, socket: &SharedSocket, transmit: &Transmit) {
+        let sent = match (transmit.on, transmit.ttl) {
+            (Socket::Main, None) => socket.try_send(transmit.to, &transmit.bytes),
+            (Socket::Main, Some(ttl)) => socket.try_send_ttl(transmit.to, &transmit.bytes, ttl),
+            (Socket::Extra(number), ttl) => {
+                self.extras.send(number, transmit.to, &transmit.bytes, ttl)
+            }
+        };
+        if let Err(error) = sent {
+            tracing::trace!(%error, "a probe was not sent");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Where we are, as far as we know: our interfaces, what others say they see, what a person told us. It refuses to ask anybody.
+
+use std::net::{IpAddr, SocketAddr};
+
+use wayfare_path::{
+    Candidate, CandidateKind, Capabilities, Description, EphemeralPublic, Observations,
+};
+
+use super::ground::local_addresses;
+
+pub(super) struct Place {
+    bound: SocketAddr,
+    local: Vec<SocketAddr>,
+    observations: Observations,
+    manual: Vec<SocketAddr>,
+}
+
+impl Place {
+    pub(super) fn new(bound: SocketAddr, manual: Vec<SocketAddr>) -> Self {
+        let local = local_addresses(bound);
+        Self {
+            bound,
+            observations: Observations::new(local.clone()),
+            local,
+            manual,
+        }
+    }
+
+    /// Somebody saw us. Says whether that is news.
+    pub(super) fn observe(&mut self, by: SocketAddr, seen: SocketAddr) -> bool {
+        self.observations.observe(by, seen)
+    }
+
+    /// Reads our interfaces again. Says whether they changed.
+    pub(super) fn reread(&mut self) -> bool {
+        let local = local_addresses(self.bound);
+        let changed = local != self.local;
+        if changed {
+            self.observations.network_changed(local.clone());
+            self.local = local;
+        }
+        changed
+    }
+
+    /// What to tell a peer.
+    pub(super) fn description(&self, ephemeral: EphemeralPublic) -> Description {
+        let mut candidates: Vec<Candidate> =
+            self.local.iter().map(|at| of_interface(*at)).collect();
+        candidates.extend(self.observations.candidates());
+        let manual = self.manual.iter();
+        candidates.extend(manual.map(|at| Candidate::new(CandidateKind::Manual, *at)));
+        Description::new(ephemeral, candidates, self.observations.class())
+            .with_capabilities(Capabilities::BIRTHDAY)
+    }
+}
+
+fn of_interface(at: SocketAddr) -> Candidate {
+    let kind = match at.ip() {
+        IpAddr::V6(ip) if !ip.is_unique_local() => CandidateKind::Ipv6,
+        IpAddr::V4(_) | IpAddr::V6(_) => CandidateKind::Host,
+    };
+    Candidate::new(kind, at)
+}
