@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
@@ -58,6 +58,19 @@ impl Drop for Adopted {
 }
 
 impl SharedSocket {
+    /// Another IPv4 socket, on a port of the kernel's choice and with this one's firewall mark:
+    /// one of many that may be adopted.
+    ///
+    /// # Errors
+    /// What the kernel says, for example that too many files are open.
+    pub fn companion(&self) -> io::Result<std::net::UdpSocket> {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        if let Ok(mark @ 1..) = getsockopt(&self.inner.port.io, sockopt::Mark) {
+            setsockopt(&socket, sockopt::Mark, &mark)?;
+        }
+        Ok(socket)
+    }
+
     /// From now on datagrams to `remote`, a real address, leave through `socket`, and what that
     /// receives from `remote` is received as the shared socket's own. A full send buffer of an
     /// adopted socket loses datagrams, and counts them. It gets the shared socket's firewall mark.
