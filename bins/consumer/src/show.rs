@@ -25,7 +25,16 @@ fn absent(error: DaemonError) -> Failure {
 /// `wayfare status`.
 pub(crate) async fn status(settings: &Settings, output: Output) -> Result<(), Failure> {
     let status = daemon(settings)?.status().await.map_err(absent)?;
-    output.show(&status, |status| status.summary.clone());
+    output.show(&status, |status| {
+        let outcome = status.path.as_ref().map(|path| match &*path.outcome {
+            "" => path.kind,
+            outcome => outcome,
+        });
+        match outcome {
+            Some(outcome) => format!("{}\nthe way to the provider: {outcome}", status.summary),
+            None => status.summary.clone(),
+        }
+    });
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod server;
 mod socket;
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use wayfare_identity::{Address, B256};
@@ -67,8 +68,21 @@ pub enum SessionState {
     Closing,
 }
 
+/// The way that a session's packets take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathView {
+    /// Whether nobody carries for us.
+    pub direct: bool,
+    /// What the packets travel in, in a word: `udp`, `quic`, `tls`.
+    pub carrier: String,
+    /// Its round trip, if it was measured.
+    pub rtt: Option<Duration>,
+    /// How the search for it went, in a sentence below 256 bytes; empty while it goes on, and where there was none.
+    pub outcome: String,
+}
+
 /// One open session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionView {
     /// Its agreement.
     pub agreement: AgreementId,
@@ -86,6 +100,8 @@ pub struct SessionView {
     pub invoiced: Amount,
     /// Covered by the Hermes so far.
     pub paid: Amount,
+    /// The way that its packets take, where it is known.
+    pub path: Option<PathView>,
 }
 
 /// Open sessions, as many as fit an answer.

@@ -110,6 +110,9 @@ pub struct SessionReport {
     pub promises: u64,
     /// Number of invoices refused.
     pub invoices_refused: u64,
+    /// The way to the provider; `None` when it was simply dialed.
+    #[serde(skip)]
+    pub path: Option<PathNow>,
 }
 
 /// How a session ended.

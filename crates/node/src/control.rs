@@ -11,12 +11,12 @@ use wayfare_payment::Usage;
 use wayfare_session::GateState;
 use wayfare_transport::Clock;
 
-use crate::NodeError;
 use crate::consumer::Reporter;
 use crate::provider::ProviderRemote;
+use crate::{NodeError, PathNow};
 
 use wayfare_api::control::{
-    Earning, NodeEvent, NodeStatus, Role, SessionList, SessionView, SettlementView,
+    Earning, NodeEvent, NodeStatus, PathView, Role, SessionList, SessionView, SettlementView,
 };
 
 /// Events kept for a slow reader.
@@ -113,6 +113,7 @@ impl LocalControl {
                     price: report.agreement.price,
                     invoiced: report.promised,
                     paid: report.paid,
+                    path: Some(path_view(report.path.as_ref())),
                 }]
             }
             Subject::Provider { provider, .. } => {
@@ -131,6 +132,7 @@ impl LocalControl {
                     price: session.agreement.price,
                     invoiced: session.paid,
                     paid: session.paid,
+                    path: None,
                 };
                 status.sessions.into_iter().map(view).collect()
             }
@@ -264,5 +266,15 @@ impl ControlService for LocalControl {
             gas: settled.gas,
         };
         Ok(vec![view])
+    }
+}
+
+/// A path that was not looked for is the one that was dialed.
+fn path_view(path: Option<&PathNow>) -> PathView {
+    PathView {
+        direct: path.is_none_or(|path| path.tier.is_direct()),
+        carrier: "udp".into(),
+        rtt: path.and_then(|path| path.rtt),
+        outcome: path.map(|path| path.outcome.clone()).unwrap_or_default(),
     }
 }

@@ -47,7 +47,13 @@ impl LocalDaemon {
     /// # Errors
     /// [`DaemonError`].
     pub async fn status(&self) -> Result<StatusShown, DaemonError> {
-        Ok(self.client.status().await?.into())
+        let mut status = StatusShown::from(self.client.status().await?);
+        // A consumer has one session; a provider's ways are as many as its consumers.
+        if status.role == "consumer" {
+            let sessions = self.sessions().await?;
+            status.path = sessions.into_iter().find_map(|session| session.path);
+        }
+        Ok(status)
     }
 
     /// Its sessions.

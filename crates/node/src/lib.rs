@@ -31,7 +31,7 @@ pub use path::MtuWatch;
 pub use provider::{Limits, Offer, Provider, ProviderBuilder, ProviderRemote, ProviderStatus};
 pub use reach::PathNow;
 pub use relay::{Relay, RelayBuilder};
-pub use shown::{EarningShown, ProposalShown, SessionShown, SettledShown, StatusShown};
+pub use shown::{EarningShown, PathShown, ProposalShown, SessionShown, SettledShown, StatusShown};
 pub use wayfare_nat::{ChannelUse, RelayLimits};
 pub use wayfare_path::Tier;
 

@@ -1,10 +1,34 @@
 //! What command lines show: plain, serialisable rows with amounts as decimal text.
 
 use serde::Serialize;
-use wayfare_api::control::{Earning, NodeStatus, Role, SessionView, SettlementView};
+use wayfare_api::control::{Earning, NodeStatus, PathView, Role, SessionView, SettlementView};
 use wayfare_discovery::Proposal;
 use wayfare_identity::{Address, B256, U256};
 use wayfare_payment::Amount;
+
+/// The way that a session's packets take.
+#[derive(Debug, Clone, Serialize)]
+pub struct PathShown {
+    /// `direct`, or `relayed`.
+    pub kind: &'static str,
+    /// `udp`, `quic` or `tls`.
+    pub carrier: String,
+    /// Round trip in milliseconds, if it was measured.
+    pub rtt_ms: Option<f64>,
+    /// How the search for it went, in a sentence.
+    pub outcome: String,
+}
+
+impl From<&PathView> for PathShown {
+    fn from(path: &PathView) -> Self {
+        Self {
+            kind: if path.direct { "direct" } else { "relayed" },
+            carrier: path.carrier.clone(),
+            rtt_ms: path.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+            outcome: path.outcome.clone(),
+        }
+    }
+}
 
 /// A session.
 #[derive(Debug, Clone, Serialize)]
@@ -23,6 +47,8 @@ pub struct SessionShown {
     pub seconds: u64,
     /// Paid: covered by the Hermes.
     pub paid: Amount,
+    /// The way of its packets, where it is known.
+    pub path: Option<PathShown>,
 }
 
 impl From<&SessionView> for SessionShown {
@@ -35,6 +61,7 @@ impl From<&SessionView> for SessionShown {
             down: view.usage.down,
             seconds: view.usage.time.as_secs(),
             paid: view.paid,
+            path: view.path.as_ref().map(PathShown::from),
         }
     }
 }
@@ -60,6 +87,8 @@ pub struct StatusShown {
     pub promises: u64,
     /// In a sentence.
     pub summary: String,
+    /// The way of a consumer's packets.
+    pub path: Option<PathShown>,
 }
 
 impl From<NodeStatus> for StatusShown {
@@ -78,6 +107,7 @@ impl From<NodeStatus> for StatusShown {
             paid: status.paid,
             promises: status.promises,
             summary: status.summary,
+            path: None,
         }
     }
 }

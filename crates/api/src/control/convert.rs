@@ -1,9 +1,12 @@
 //! The nouns of the control socket as messages and back.
 
+use std::time::Duration;
+
 use wayfare_payment::AgreementId;
 
 use super::{
-    Earning, NodeEvent, NodeStatus, Role, SessionList, SessionState, SessionView, SettlementView,
+    Earning, NodeEvent, NodeStatus, PathView, Role, SessionList, SessionState, SessionView,
+    SettlementView,
 };
 use crate::limits::{MAX_SESSIONS, MAX_TEXT};
 use crate::proto::control::v1 as pb;
@@ -88,7 +91,34 @@ impl From<&SessionView> for pb::Session {
             price: Some((&session.price).into()),
             invoiced: field::of_amount(session.invoiced),
             paid: field::of_amount(session.paid),
+            path: session.path.as_ref().map(Into::into),
         }
+    }
+}
+
+impl From<&PathView> for pb::Path {
+    fn from(path: &PathView) -> Self {
+        let rtt = path.rtt.unwrap_or_default().as_micros();
+        Self {
+            direct: path.direct,
+            carrier: path.carrier.clone(),
+            rtt_us: u64::try_from(rtt).unwrap_or(u64::MAX),
+            outcome: path.outcome.clone(),
+        }
+    }
+}
+
+impl TryFrom<pb::Path> for PathView {
+    type Error = Malformed;
+
+    fn try_from(path: pb::Path) -> Result<Self, Malformed> {
+        let rtt = Duration::from_micros(path.rtt_us);
+        Ok(Self {
+            direct: path.direct,
+            carrier: field::text("carrier", path.carrier, 64)?,
+            rtt: (!rtt.is_zero()).then_some(rtt),
+            outcome: field::text("outcome", path.outcome, 256)?,
+        })
     }
 }
 
@@ -108,6 +138,7 @@ impl TryFrom<pb::Session> for SessionView {
             price: field::nested("price", session.price)?,
             invoiced: field::amount("invoiced", &session.invoiced)?,
             paid: field::amount("paid", &session.paid)?,
+            path: session.path.map(PathView::try_from).transpose()?,
         })
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use wayfare_api::control::{
-    ControlClient, ControlService, Earning, NodeEvent, NodeStatus, Role, SessionList, SessionState,
-    SessionView, SettlementView, serve_unix,
+    ControlClient, ControlService, Earning, NodeEvent, NodeStatus, PathView, Role, SessionList,
+    SessionState, SessionView, SettlementView, serve_unix,
 };
 use wayfare_api::{ApiError, Refusal, RefusalCode, ServeError};
 use wayfare_identity::{Address, B256};
@@ -49,6 +49,12 @@ fn sessions() -> SessionList {
         price: nouns::agreement().price,
         invoiced: Amount::from_units(9),
         paid: Amount::from_units(8),
+        path: (state == SessionState::Active).then(|| PathView {
+            direct: true,
+            carrier: "udp".into(),
+            rtt: Some(Duration::from_micros(1_500)),
+            outcome: "direct through two NATs after 180 ms".into(),
+        }),
     };
     let states = [
         SessionState::Opening,

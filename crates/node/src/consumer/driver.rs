@@ -162,6 +162,7 @@ impl Driver {
             paid: self.session.paid(),
             promises: self.promises,
             invoices_refused: self.refused,
+            path: self.path.as_ref().map(|path| path.borrow().clone()),
         }
     }
 }
