@@ -381,6 +381,7 @@ pub fn kinds() -> Vec<Kind> {
         "pr:hairpin",
         "prr:hairpin",
         "pub:v6",
+        "prr:timeout=5",
     ];
     let mut kinds = kinds_of(&all());
     for name in ALSO {

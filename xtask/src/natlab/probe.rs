@@ -4,7 +4,8 @@
 //!
 //! A question is one datagram, `ask TOKEN FLAGS`; the answer is `got TOKEN ADDRESS`, the address
 //! being the asker's as the server saw it. FLAGS is `-`, any of `i` and `p` (answer from the other
-//! address, from the other port), or `@PORT` (answer to that port of the asker's address).
+//! address, from the other port), `@PORT` (answer to that port of the asker's address), or
+//! `+SECONDS` (answer that much later).
 
 mod client;
 mod server;
@@ -147,7 +148,21 @@ pub fn ask(world: &World, host: &Namespace, gateway: Option<String>) -> anyhow::
     serde_json::from_str(last).with_context(|| format!("the prober said `{last}`"))
 }
 
-/// Runs the hidden subcommand: `server`, or `client GATEWAY`.
+/// Whether a mapping of `host` that says nothing is still there after these many seconds.
+///
+/// # Errors
+/// When the client fails.
+pub fn outlives(world: &World, host: &Namespace, seconds: u32) -> anyhow::Result<bool> {
+    let workshop = world.workshop().to_string_lossy().into_owned();
+    let seconds = seconds.to_string();
+    let said = host.capture(&workshop, &["natlab-probe", "life", &seconds], LOOK)?;
+    let text = said.stdout_if_ok("natlab-probe life")?;
+    text.trim()
+        .parse()
+        .with_context(|| format!("the prober said `{text}`"))
+}
+
+/// Runs the hidden subcommand: `server`, `client GATEWAY`, or `life SECONDS`.
 ///
 /// # Errors
 /// When a socket cannot be had.
@@ -165,6 +180,11 @@ pub fn run(given: &Given) -> anyhow::Result<Outcome> {
             out(&serde_json::to_string(&seen)?);
             Ok(Outcome::Passed)
         }
-        _ => anyhow::bail!("natlab-probe takes `server` or `client GATEWAY`"),
+        ["life", seconds] => {
+            let seconds = seconds.parse().context("no number of seconds")?;
+            out(&client::outlives(seconds)?.to_string());
+            Ok(Outcome::Passed)
+        }
+        _ => anyhow::bail!("natlab-probe takes server, client GATEWAY or life SECONDS"),
     }
 }

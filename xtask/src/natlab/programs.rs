@@ -3,10 +3,13 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::demo::json;
+use crate::demo::party::{Daemon, Party};
 use crate::demo::programs::Programs;
-use crate::lab::{Background, Namespace, wait_for};
+use crate::lab::Namespace;
 use crate::process::{SHORT, capture, command};
 
 use super::kind::{Kind, V6};
@@ -94,7 +97,7 @@ pub fn provider_settings(
 pub struct Relays {
     /// Their entries in a provider's settings.
     pub entries: Vec<String>,
-    running: Vec<Background>,
+    running: Vec<Daemon>,
 }
 
 impl Relays {
@@ -122,20 +125,19 @@ impl Relays {
             running: Vec::new(),
         };
         for (number, at) in at.iter().enumerate() {
-            let state = folder.join(format!("relay{number}"));
+            let name = format!("relay{number}");
+            let mut relay = Party::new(&name, at, programs.provider(), folder)?;
             let listen = match v6 {
                 true => format!("[::]:{RELAY_PORT}"),
                 false => format!("{}:{RELAY_PORT}", RELAYS[number]),
             };
-            let state = state.to_string_lossy();
-            let args = ["--json", "relay", "--listen", &listen, "--state", &state];
-            let mut relay = at.spawn(&format!("relay{number}"), &program, args)?;
-            let node = wait_for("a relay", UP, || {
-                relay.must_live()?;
-                Ok(node(&relay.said()))
-            })?;
+            let advertise = format!("{}:{RELAY_PORT}", RELAYS[number]);
+            relay.set(&[("listen", &listen), ("advertise", &advertise)])?;
+            let mut running = relay.start(&["relay"])?;
+            let told = running.wait_for("relaying", UP)?;
+            let node = node(&json::text(&told, "relay")?)?;
             relays.entries.extend(entries(&node, number, v6));
-            relays.running.push(relay);
+            relays.running.push(running);
         }
         Ok(Some(relays))
     }
@@ -145,16 +147,15 @@ impl Relays {
     /// # Errors
     /// As said.
     pub fn must_live(&mut self) -> anyhow::Result<()> {
-        self.running.iter_mut().try_for_each(Background::must_live)
+        self.running.iter_mut().try_for_each(Daemon::must_live)
     }
 }
 
-/// The node id in a relay's first words.
-fn node(said: &str) -> Option<String> {
-    let documents = crate::demo::json::documents(said);
-    let names = ["node", "node_id", "id"];
-    let told = documents.iter().flat_map(|it| names.map(|name| &it[name]));
-    told.filter_map(Value::as_str).next().map(str::to_owned)
+/// The node id in a relay's name, `NODE@ADDRESS`.
+fn node(relay: &str) -> anyhow::Result<String> {
+    let named = relay.split_once('@');
+    let (node, _) = named.with_context(|| format!("`{relay}` names no relay"))?;
+    Ok(node.to_owned())
 }
 
 #[cfg(test)]
@@ -181,8 +182,8 @@ mod tests {
 
     #[test]
     fn relays_are_named_by_node_and_place() {
-        let said = "log\n{\"event\":\"running\",\"node\":\"12D3\"}\n";
-        assert_eq!(node(said).as_deref(), Some("12D3"));
+        assert_eq!(node("12d3@11.7.0.2:443").unwrap(), "12d3");
+        assert!(node("12d3").is_err());
         assert_eq!(
             entries("n", 1, true),
             ["n@11.7.0.2:443", "n@[2a11:7::2]:443"]

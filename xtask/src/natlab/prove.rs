@@ -169,6 +169,14 @@ fn one(lab: &Lab, world: &World, side: u8, kind: &Kind) -> anyhow::Result<Seen> 
     let mut home = world.home(lab, side, kind)?;
     let seen = look(world, &home)?;
     home.must_live()?;
+    if let Some(seconds) = kind.layers.iter().find_map(|layer| layer.timeout) {
+        let before = probe::outlives(world, &home.host, seconds.saturating_sub(2))?;
+        let after = probe::outlives(world, &home.host, seconds + 3)?;
+        ensure!(
+            before && !after,
+            "a mapping should live {seconds} s; it is there 2 s before: {before}, 3 s after: {after}"
+        );
+    }
     Ok(seen)
 }
 

@@ -1,6 +1,7 @@
 //! A cell at work: both homes built and proved, a provider that sells, and a consumer that connects
 //! again and again. It refuses to count what a retry achieved: each run is one attempt.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -16,6 +17,7 @@ use crate::progress::step;
 
 use super::cell::{Cell, Class};
 use super::delay::{Line, Way};
+use super::fetch::Stream;
 use super::kind::Kind;
 use super::programs::{CONNECT, Route, STATUS};
 use super::services::Services;
@@ -34,8 +36,11 @@ const LOOK: Duration = Duration::from_millis(30);
 /// For a page through the tunnel.
 const PAGE: Duration = Duration::from_secs(10);
 
-/// How long a stream runs. The first second of a long way is the stream's own beginning.
-const STREAM: Duration = Duration::from_secs(4);
+/// How long a stream runs: credit must have grown to the path's size before its last quarter.
+const STREAM: Duration = Duration::from_secs(12);
+
+/// A program that tells no path within this time tells none at all.
+const UNTOLD: Duration = Duration::from_secs(1);
 
 /// Runs of a cell that measure throughput, too: it is a property of the path, not of the attempt.
 const STREAMED: u64 = 3;
@@ -120,7 +125,12 @@ impl Ground<'_> {
         for number in 0..runs {
             interrupt::check()?;
             a.forget()?;
-            let run = attempt(&consumer, window(cell), number < STREAMED)?;
+            let run = attempt(
+                &consumer,
+                self.world.workshop(),
+                window(cell),
+                number < STREAMED,
+            )?;
             step(&format!("{cell} {}/{runs}: {}", number + 1, told(&run)));
             all.push(run);
             self.services.must_live()?;
@@ -181,7 +191,12 @@ fn window(cell: &Cell) -> Duration {
 }
 
 /// One consumer's life, from `up` to its end.
-fn attempt(consumer: &Party, window: Duration, stream: bool) -> anyhow::Result<Run> {
+fn attempt(
+    consumer: &Party,
+    workshop: &Path,
+    window: Duration,
+    stream: bool,
+) -> anyhow::Result<Run> {
     let mut daemon = consumer.start(CONNECT)?;
     let mut run = Run::default();
     match daemon.wait_for("active", SOON) {
@@ -206,7 +221,7 @@ fn attempt(consumer: &Party, window: Duration, stream: bool) -> anyhow::Result<R
             if run.first_byte_ms.is_none() {
                 run.failed = Some("connected, but no page came".to_owned());
             } else if stream {
-                run.mbps = throughput(consumer)?;
+                run.mbps = throughput(consumer, workshop)?;
             }
         }
         Err(error) if error.is::<Interrupted>() => return Err(error),
@@ -224,9 +239,17 @@ fn attempt(consumer: &Party, window: Duration, stream: bool) -> anyhow::Result<R
 /// The last path told, and when a direct one was first seen; until one is, or `end`.
 fn watch(consumer: &Party, end: Instant) -> anyhow::Result<(Option<Route>, Option<Instant>)> {
     let mut last = None;
+    let mut untold: Option<Instant> = None;
     loop {
         let told = match consumer.ask(STATUS) {
-            Ok(status) => programs::route(&status),
+            Ok(status) => {
+                let told = programs::route(&status);
+                let since = *untold.get_or_insert_with(Instant::now);
+                if told.is_none() && last.is_none() && since.elapsed() > UNTOLD {
+                    return Ok((None, None));
+                }
+                told
+            }
             Err(error) => {
                 interrupt::check()?;
                 if Instant::now() >= end {
@@ -256,13 +279,18 @@ fn page(consumer: &Party) -> anyhow::Result<Option<f64>> {
     Ok(seconds.filter(|_| whole).map(|seconds| seconds * 1_000.0))
 }
 
-/// Megabits a second of an answer that does not end by itself.
-fn throughput(consumer: &Party) -> anyhow::Result<Option<f64>> {
-    let url = format!("http://{SERVICES}/endless");
-    let words = ["-o", "/dev/null", "-w", "%{size_download}", &url];
-    let (_, said) = curl(consumer, STREAM, &words)?;
-    let bytes: Option<f64> = said.trim().parse().ok();
-    Ok(bytes.map(|bytes| bytes * 8.0 / 1e6 / STREAM.as_secs_f64()))
+/// Megabits a second at the end of a stream; none when it stood still.
+fn throughput(consumer: &Party, workshop: &Path) -> anyhow::Result<Option<f64>> {
+    let (to, seconds) = (format!("{SERVICES}:80"), STREAM.as_secs().to_string());
+    let args = ["natlab-fetch", &to, "/endless", &seconds];
+    let said = consumer
+        .at
+        .capture(&workshop.to_string_lossy(), &args, STREAM + SHORT)?;
+    if !said.status.success() {
+        return Ok(None);
+    }
+    let stream: Stream = serde_json::from_str(said.stdout.trim()).context("natlab-fetch")?;
+    Ok(Some(stream.end_mbps))
 }
 
 /// Whether `curl` got everything, and what it said.

@@ -46,6 +46,27 @@ pub fn look(gateway: Option<Ipv4Addr>) -> anyhow::Result<Seen> {
     })
 }
 
+/// Whether an answer that is given this much later still finds its way in.
+///
+/// # Errors
+/// When no socket can be had, or nothing answers at all.
+pub(super) fn outlives(seconds: u64) -> anyhow::Result<bool> {
+    let asker = Asker::new(false)?;
+    let to = udp4()[0][0];
+    asker.ask(to, "-")?.context("nothing answers")?;
+    asker
+        .socket
+        .send_to(format!("ask life +{seconds}").as_bytes(), to)?;
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        crate::interrupt::check()?;
+        if asker.hears(|text| text.starts_with("got life"))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(asker.hears(|text| text.starts_with("got life"))?.is_some())
+}
+
 fn udp() -> anyhow::Result<Option<Udp>> {
     let asker = Asker::new(false)?;
     let [one, other] = udp4();

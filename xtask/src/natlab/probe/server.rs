@@ -3,6 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -15,6 +16,9 @@ use super::{PROBED, TCP, udp4, udp6};
 
 /// A question is shorter.
 const QUESTION: usize = 256;
+
+/// No answer is asked for later than this.
+const LATEST: Duration = Duration::from_secs(60);
 
 /// Sockets of one family: `[address][port]`.
 type Sockets = Arc<[[UdpSocket; 2]; 2]>;
@@ -68,12 +72,40 @@ fn answer(sockets: &Sockets, host: usize, port: usize) {
         let host = host ^ usize::from(flags.contains('i'));
         let port = port ^ usize::from(flags.contains('p'));
         let told = format!("got {token} {from}");
+        if let Some(seconds) = flags.strip_prefix('+').and_then(|text| text.parse().ok()) {
+            answer_later(
+                sockets,
+                (host, port),
+                told,
+                from,
+                Duration::from_secs(seconds),
+            );
+            continue;
+        }
         let mut to = from;
         if let Some(port) = flags.strip_prefix('@').and_then(|port| port.parse().ok()) {
             to.set_port(port);
         }
         let _ = sockets[host][port].send_to(told.as_bytes(), to);
     }
+}
+
+/// An answer after this time, if that is short: a look holds few threads.
+fn answer_later(
+    sockets: &Sockets,
+    (host, port): (usize, usize),
+    told: String,
+    to: SocketAddr,
+    time: Duration,
+) {
+    if time > LATEST {
+        return;
+    }
+    let sockets = Arc::clone(sockets);
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        let _ = sockets[host][port].send_to(told.as_bytes(), to);
+    });
 }
 
 fn asked(text: &str) -> Option<(&str, &str)> {
