@@ -147,19 +147,21 @@ fn what_names_no_index_lands_in_the_first_lane() {
     on_a_runtime(|| async {
         let lanes = lanes("127.0.0.1:0", 4);
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        // QUIC, junk of all lengths (also too short for what the program reads), near misses.
+        // QUIC, junk of all lengths (also too short for what the program reads), near misses, a
+        // probe and a relay frame with a tunnel message in it.
         let mut sent: Vec<Vec<u8>> = (0..16).map(|len| vec![0x41; len]).collect();
         sent.extend((1..16).map(|len| vec![4; len]));
         sent.push(vec![4, 0, 0, 0]);
         sent.push(vec![2, 0, 0, 0, 1, 1, 1, 1]);
         sent.push(vec![4, 0, 0, 1, 1, 1, 1, 1, 1]);
         sent.push(vec![5, 0, 0, 0, 1, 1, 1, 1, 1]);
+        sent.push(vec![6, 0, 0, 0, 1, 1, 1, 1, 4, 0, 0, 0, 1, 1, 1, 1]);
         for datagram in &sent {
             sender.send_to(datagram, (LOCAL, lanes.port)).unwrap();
         }
         let count = |socket: &SharedSocket| {
             let stats = socket.stats();
-            (stats.quic_in + stats.junk_in + stats.tunnel_in) as usize
+            (stats.quic_in + stats.junk_in + stats.tunnel_in + stats.probes_in) as usize
         };
         while count(&lanes.open[0].0) < sent.len() {
             tokio::task::yield_now().await;
