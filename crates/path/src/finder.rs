@@ -145,8 +145,9 @@ pub struct Finder {
     /// Of our last ping.
     transaction: u64,
     replay: Replay,
-    /// Of the peer's last wish that was followed.
+    /// The peer's last wish: its transaction, and the path while it is not followed.
     wish: u64,
+    wished: Option<(SocketAddr, Socket)>,
     round: Option<Round>,
     rounds: u8,
     /// The peer's round that was joined last, and when.
@@ -184,6 +185,7 @@ impl Finder {
             transaction: 0,
             replay: Replay::default(),
             wish: 0,
+            wished: None,
             round: None,
             rounds: 0,
             joined: None,

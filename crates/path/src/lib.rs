@@ -1,5 +1,11 @@
 //! *Which way*: candidates, NAT classes, probes, and the choice and change of paths between two peers.
 //! It refuses to know sockets, the protocols of relays, and money: addresses and datagrams, `now` and a seed are arguments.
+//!
+//! A node learns from [`Observations`] how others see it, and tells a peer in an [`Offer`] or an [`Answer`], over
+//! whatever connection they have: a [`Description`], signed with the node key. Both now share a [`ProbeSecret`] that
+//! nobody in between knows, and each gives it to a [`Finder`], which sends authenticated [`Probe`]s from the shared
+//! socket until the best path is found, and from then on keeps it. A path through a relay is an address like any other.
+//! Any node answers [`observe_request`]s of any other, within an [`ObserveLimiter`].
 
 mod candidate;
 mod chance;

@@ -224,6 +224,8 @@ impl Finder {
         of_kind(CandidateKind::Mapped)
             .chain(of_kind(CandidateKind::Manual))
             .chain(of_kind(CandidateKind::Observed))
+            // A public address of its own, perhaps behind a firewall.
+            .chain(of_kind(CandidateKind::Host))
             .map(|candidate| candidate.addr)
             .filter(|addr| addr.is_ipv4() && !is_local(addr.ip()))
             .find(|addr| self.permission.attests(addr.ip()))

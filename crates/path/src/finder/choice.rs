@@ -20,6 +20,8 @@ const IDLE: Duration = Duration::from_secs(20);
 const WARM: Duration = Duration::from_secs(25);
 /// Heartbeats in a row that must stay unanswered. At 5 % loss each way that happens by chance once in 12,000 heartbeats.
 const MISSES: u8 = 4;
+/// From so many on, another path of the same tier that has answered is taken.
+const DOUBT: u8 = 2;
 /// How long an answer is waited for: twice the round trip, within these.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
@@ -69,6 +71,7 @@ impl Finder {
             Some(current) if pair.tier != current.tier => pair.tier < current.tier,
             Some(current) => match (pair.rtt, current.rtt) {
                 (Some(rtt), Some(current)) => rtt + WORTH <= current,
+                _ if current.misses >= DOUBT => true,
                 // A current path whose round trip is unknown again is in doubt; the other has just answered.
                 (Some(_), None) => true,
                 (None, Some(_) | None) => false,
@@ -88,14 +91,14 @@ impl Finder {
         }
     }
 
-    /// The callee follows the caller's wish.
+    /// The callee follows the caller's wish, once a pong proved that the caller is where its wish came from: a ping can
+    /// be caught and sent on in another's name.
     pub(super) fn follow(&mut self, at: usize) {
-        let pair = &mut self.pairs.all[at];
-        pair.proven = true;
-        if pair.is_fallback() {
-            self.revive(at);
+        let pair = &self.pairs.all[at];
+        if pair.proven && self.wished == Some((pair.remote, pair.on)) {
+            self.wished = None;
+            self.select(at);
         }
-        self.select(at);
     }
 
     /// A fallback that was given up is heard again.
@@ -134,6 +137,7 @@ impl Finder {
                     self.give_up(at);
                 } else {
                     self.beat(at);
+                    self.choose();
                 }
             } else if pair.beat_at.is_some_and(|beat| beat <= self.now) {
                 self.beat(at);
@@ -198,7 +202,10 @@ impl Finder {
     }
 
     fn best(&self) -> Option<usize> {
-        let usable = |at: &usize| self.pairs.all[*at].is_usable(self.now);
+        let usable = |at: &usize| {
+            let pair = &self.pairs.all[*at];
+            pair.is_usable(self.now) && pair.misses < DOUBT
+        };
         (0..self.pairs.all.len()).filter(usable).min_by_key(|at| {
             let pair = &self.pairs.all[*at];
             (pair.tier, pair.rtt.unwrap_or(Duration::MAX))

@@ -68,10 +68,10 @@ impl Finder {
                 }
                 if wish && self.role == Role::Callee && transaction > self.wish {
                     self.wish = transaction;
-                    self.follow(at);
-                } else {
-                    self.notice(at);
+                    self.wished = Some((from, on));
                 }
+                self.notice(at);
+                self.follow(at);
                 Handled::Ping
             }
             Probe::Pong { transaction, seen } => self.handle_pong(from, on, transaction, seen),
@@ -108,6 +108,7 @@ impl Finder {
             self.tell(Event::SeenAs { by: from, seen });
         }
         self.schedule_beat(at);
+        self.follow(at);
         self.choose();
         Handled::Pong
     }
@@ -173,18 +174,21 @@ impl Finder {
             .is_some_and(|round| is_early(round.started));
         if !begun && self.pending.is_none() {
             self.pending = Some(Pending::Joined);
+            if self.is_direct() {
+                self.suspect(now);
+            }
         }
     }
 
     /// The peer reaches us on another pair than the one in use: perhaps its NAT forgot it, and that one is dead.
     fn notice(&mut self, at: usize) {
         let pair = &self.pairs.all[at];
+        let is_back = pair.is_fallback();
         let is_other = self.selected != Some((pair.remote, pair.on));
         let is_as_good = self.selected_tier() == Some(pair.tier) && pair.tier.is_direct();
         if is_other && is_as_good && self.round.is_none() {
             self.suspect(self.now);
         }
-        let is_back = self.pairs.all[at].is_fallback();
         if is_back {
             self.revive(at);
         }

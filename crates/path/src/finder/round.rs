@@ -50,7 +50,7 @@ pub(super) struct Round {
     step: usize,
     gap: Duration,
     hold_until: Instant,
-    /// Pairs as good as the path in use are tried too, as that may be dead.
+    /// All direct pairs are tried, whatever is in use: that may be dead.
     all: bool,
 }
 
@@ -58,7 +58,7 @@ impl Finder {
     pub(super) fn begin_round(&mut self, why: Pending) {
         let now = self.now;
         let (again, hold, all) = match why {
-            Pending::First => (false, self.role == Role::Callee, true),
+            Pending::First => (false, self.role == Role::Callee, false),
             // Our port may be another than the peer knows: only our own pings can tell it.
             Pending::Again => (true, false, true),
             Pending::Upgrade => (true, true, false),
@@ -176,12 +176,7 @@ impl Finder {
         match self.selected_tier() {
             None => true,
             Some(tier) if pair.tier < tier => true,
-            // As good as what we have: only while that is in doubt.
-            Some(tier) => {
-                round.all
-                    && tier.is_direct()
-                    && self.selected_pair().is_none_or(|pair| pair.rtt.is_none())
-            }
+            Some(_) => round.all && pair.tier.is_direct(),
         }
     }
 

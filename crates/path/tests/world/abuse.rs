@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use wayfare_path::Tier;
+use wayfare_path::{DropReason, Handled, Socket, Tier};
 
 use super::nat::{PR, PRR, SYM};
 use super::scene::{Place, behind, scene};
@@ -89,4 +89,35 @@ fn a_birthday_that_is_not_allowed_does_not_happen() {
             );
         }
     }
+}
+
+#[test]
+fn a_caught_ping_in_anothers_name_earns_a_few_datagrams_and_is_not_followed() {
+    let mut world = scene(behind(&[PR]), behind(&[PR]), 4).build();
+    world.run(Duration::from_secs(6), |_| false);
+    let now = world.now;
+    let before = world.sides[1].finder().selected();
+    let victim: SocketAddr = "11.66.6.6:53".parse().unwrap();
+    let mut caught = Vec::new();
+    let mut replies = 0;
+    for _ in 0..200 {
+        let caller = world.sides[0].finder();
+        caller.suspect(now);
+        caller.handle_timeout(now);
+        caught.extend(std::iter::from_fn(|| caller.poll_transmit()));
+        let Some(ping) = caught.pop() else { continue };
+        let callee = world.sides[1].finder();
+        // The attacker is quicker than the ping itself, and claims to be the victim.
+        let handled = callee.handle_probe(victim, Socket::Main, &ping.bytes, now);
+        assert_eq!(handled, Handled::Ping);
+        let again = callee.handle_probe(victim, Socket::Main, &ping.bytes, now);
+        assert_eq!(again, Handled::Dropped(DropReason::Replayed));
+        callee.handle_timeout(now);
+        let sent = std::iter::from_fn(|| callee.poll_transmit());
+        replies += sent.filter(|transmit| transmit.to == victim).count();
+        // The heartbeat counts as answered, so that the next one is sent.
+        world.sides[0].finder().network_changed(now);
+    }
+    assert!((1..=16).contains(&replies), "{replies}");
+    assert_eq!(world.sides[1].finder().selected(), before);
 }

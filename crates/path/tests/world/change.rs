@@ -91,26 +91,46 @@ fn after_a_reboot_of_its_nat_a_caller_is_found_again_by_its_own_pings() {
 
 #[test]
 fn a_reboot_between_strict_nats_is_bridged_by_the_relay_and_punched_again() {
-    let mut gaps = Vec::new();
     for seed in 0..40 {
-        let mut world = settled_world(PR, PR, seed);
+        let mut world = settled_world(PRR, PRR, seed);
         let since = world.time();
         world.network.nats[1].reboot(&mut world.chance);
         let now = world.now;
         world.sides[1].finder().network_changed(now);
-        world.run(since + Duration::from_secs(12), |world| {
-            agreed(world) && world.time() > since + Duration::from_secs(3)
-        });
+        // Observers are asked again, and the peer is told over the relay.
+        world.run(since + Duration::from_millis(400), |_| false);
+        let seen = world.tell_anew(1);
+        world.run(since + Duration::from_secs(3), |_| false);
+        let selected = world.sides[0].finder().selected();
+        assert_eq!(selected.map(|(path, _, _)| path), Some(seen), "seed {seed}");
         assert!(agreed(&world), "seed {seed}");
-        gaps.push(
-            world.sides[0]
-                .events
-                .iter()
-                .filter(|(at, _)| *at >= since)
-                .count(),
-        );
+        for side in &world.sides {
+            let events = side.events.iter().filter(|(at, _)| *at >= since);
+            let changes = events
+                .filter(|(_, event)| matches!(event, Event::Selected { .. } | Event::Lost { .. }));
+            // To the relay and back at most: selected, or lost, selected, selected.
+            assert!(changes.count() <= 3, "seed {seed}: {:?}", side.events);
+        }
     }
-    assert!(gaps.iter().all(|events| *events < 12), "{gaps:?}");
+}
+
+#[test]
+fn a_host_that_moves_to_another_network_is_found_there() {
+    for seed in 0..40 {
+        let mut world = settled_world(PRR, PR, seed);
+        let since = world.time();
+        // Another provider's address on the outside, and nothing remembered.
+        world.network.nats[0].wan = "11.0.9.9".parse().unwrap();
+        world.network.nats[0].reboot(&mut world.chance);
+        let now = world.now;
+        world.sides[0].finder().network_changed(now);
+        world.run(since + Duration::from_millis(400), |_| false);
+        let seen = world.tell_anew(0);
+        world.run(since + Duration::from_secs(4), |_| false);
+        let selected = world.sides[1].finder().selected();
+        assert_eq!(selected.map(|(path, _, _)| path), Some(seen), "seed {seed}");
+        assert!(agreed(&world), "seed {seed}");
+    }
 }
 
 #[test]
@@ -149,10 +169,9 @@ fn silence_alone_is_noticed_within_seven_seconds() {
             world.sides.iter().all(|side| side.tier() == relayed),
             "seed {seed}"
         );
-        let lost = world.sides[0]
-            .events
-            .iter()
-            .find_map(|(at, event)| matches!(event, Event::Lost { .. }).then_some(*at - since));
+        let lost = world.sides[0].events.iter().find_map(|(at, event)| {
+            matches!(event, Event::Lost { .. }).then(|| at.saturating_sub(since))
+        });
         // Never by less than two heartbeats that stayed unanswered.
         assert!(lost.unwrap() >= Duration::from_millis(500), "{lost:?}");
     }

@@ -2,19 +2,20 @@
 //! It refuses to run on: every run has an end in time and in steps.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use wayfare_path::{Event, Finder, Outcome, PROBE_LEN, Setup, Socket, Tier, Transmit};
+use wayfare_path::{
+    Candidate, CandidateKind, Description, Event, Finder, Observations, Outcome, PROBE_LEN, Setup,
+    Socket, Tier, Transmit,
+};
 
 use super::chance::Chance;
 use super::net::{Datagram, Network, Walk};
 
 /// The path through the relay, as each side knows it.
-pub const VIRTUAL: SocketAddr = SocketAddr::new(
-    std::net::IpAddr::V4(std::net::Ipv4Addr::new(240, 0, 0, 1)),
-    1,
-);
+pub const VIRTUAL: SocketAddr =
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(240, 0, 0, 1)), 1);
 const RELAY_DELAY: Duration = Duration::from_millis(70);
 const MAX_STEPS: u32 = 400_000;
 
@@ -24,6 +25,7 @@ pub struct Side {
     pub extras: Vec<u16>,
     pub starts_at: Instant,
     setup: Option<Setup>,
+    ours: Description,
     pub finder: Option<Finder>,
     pub events: Vec<(Duration, Event)>,
     /// Everything that was sent, by destination.
@@ -38,6 +40,7 @@ impl Side {
             port,
             extras: Vec::new(),
             starts_at: Instant::now(),
+            ours: setup.ours.clone(),
             setup: Some(setup),
             finder: None,
             events: Vec::new(),
@@ -73,6 +76,7 @@ enum Due {
     AtHost(usize, Datagram, [u8; PROBE_LEN]),
     Relayed(usize, [u8; PROBE_LEN]),
     SocketsOpen(usize, u16),
+    Described(usize, Description, Vec<IpAddr>),
 }
 
 pub struct World {
@@ -141,6 +145,32 @@ impl World {
         });
     }
 
+    /// A side asks its observers again and tells the other. Returns where it is seen.
+    pub fn tell_anew(&mut self, us: usize) -> SocketAddr {
+        let (host, port) = (self.sides[us].hosts.0, self.sides[us].port);
+        let mut observations = Observations::new(vec![]);
+        for n in 4..=5 {
+            let by = SocketAddr::from(([11, 9, n, 1], 3478));
+            let seen = self
+                .network
+                .observe(host, port, by, self.now, &mut self.chance);
+            observations.observe(by, seen.unwrap());
+        }
+        let old = &self.sides[us].ours;
+        let of_host = |candidate: &&Candidate| candidate.kind == CandidateKind::Host;
+        let mut candidates: Vec<_> = old.candidates().iter().filter(of_host).copied().collect();
+        candidates.extend(observations.candidates());
+        let ours = Description::new(old.ephemeral, candidates, observations.class())
+            .with_depth(old.depth)
+            .with_capabilities(old.capabilities);
+        self.sides[us].ours = ours.clone();
+        self.sides[us].finder().update_ours(ours.clone());
+        let seen = observations.candidates()[0].addr;
+        let due = Due::Described(1 - us, ours, vec![seen.ip()]);
+        self.schedule(self.now + RELAY_DELAY, due);
+        seen
+    }
+
     fn next(&self) -> Option<Instant> {
         let due = self.due.keys().next().map(|(at, _)| *at);
         let of_side = |side: &Side| match &side.finder {
@@ -188,6 +218,9 @@ impl World {
                 }
             }
             Due::SocketsOpen(side, count) => self.sides[side].finder().sockets_opened(count),
+            Due::Described(to, theirs, attested) => {
+                self.sides[to].finder().update_theirs(theirs, attested);
+            }
         }
     }
 

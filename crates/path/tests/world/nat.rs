@@ -159,6 +159,8 @@ impl Nat {
             return None;
         }
         if let Some(inner) = self.forwarded.get(&port) {
+            // Replies leave from the forwarded port.
+            self.flows.insert((*inner, from), Flow { port, used: now });
             return Some(*inner);
         }
         let lifetime = self.kind.forgets_after;
