@@ -123,6 +123,10 @@ impl std::fmt::Debug for ObserveLimiter {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::disallowed_methods,
+        reason = "an `Instant` can only begin with the clock"
+    )]
     use super::*;
 
     #[test]

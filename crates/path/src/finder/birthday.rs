@@ -11,10 +11,13 @@ use crate::chance::Chance;
 use crate::description::Capabilities;
 use crate::observation::NatClass;
 
-/// How long plain punching is tried first.
+/// How long plain punching is tried before the first guess.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// The hard side needs a moment to open its sockets; guesses before that are wasted.
-const HEAD_START: Duration = Duration::from_millis(150);
+/// The hard side begins so much earlier: the caller starts half a round trip to the relay after the callee, and 256
+/// openers take 80 ms. Guesses that come before them are wasted.
+const HEAD_START: Duration = Duration::from_millis(200);
+/// How long the driver may take to open sockets.
+const OPENING: Duration = Duration::from_secs(1);
 /// Guesses of one punch.
 const GUESSES: u32 = 2048;
 /// Six guesses every 20 ms are 300 a second, 16.5 kB/s: seven seconds at most.
@@ -158,7 +161,13 @@ impl Finder {
     /// A round began: if it can need a birthday punch, one is awaited.
     pub(super) fn await_birthday(&mut self) {
         if !self.birthday.is_running() && self.may_guess() {
-            let at = self.now + PATIENCE;
+            let is_hard_side = self.ours.nat == NatClass::Random;
+            let early = if is_hard_side {
+                HEAD_START
+            } else {
+                Duration::ZERO
+            };
+            let at = self.now + PATIENCE - early;
             self.birthday.state = State::Waiting { at };
         }
     }
@@ -244,7 +253,7 @@ impl Finder {
         };
         self.birthday.last = Some(self.now);
         if self.ours.nat == NatClass::Random {
-            let until = self.now + HEAD_START * 10;
+            let until = self.now + OPENING;
             self.birthday.state = State::Opening {
                 until,
                 opened: false,
@@ -255,7 +264,7 @@ impl Finder {
             self.birthday.state = State::Guessing {
                 ip: target.ip(),
                 ports: Ports::new(&mut self.chance),
-                next_at: self.now + HEAD_START,
+                next_at: self.now,
                 until: None,
             };
         }

@@ -177,6 +177,10 @@ impl Pairs {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::disallowed_methods,
+        reason = "an `Instant` can only begin with the clock"
+    )]
     use super::*;
 
     #[test]

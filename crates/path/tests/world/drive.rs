@@ -34,12 +34,12 @@ pub struct Side {
 }
 
 impl Side {
-    pub fn new(hosts: (usize, Option<usize>), port: u16, setup: Setup) -> Self {
+    pub fn new(hosts: (usize, Option<usize>), port: u16, setup: Setup, starts_at: Instant) -> Self {
         Self {
             hosts,
             port,
             extras: Vec::new(),
-            starts_at: Instant::now(),
+            starts_at,
             ours: setup.ours.clone(),
             setup: Some(setup),
             finder: None,

@@ -8,11 +8,14 @@ use super::nat::{ADM, AR, BLOCKED, FC, FCR, FW, Kind, MASQACC, PR, PRR, SYM, SYM
 use super::scene::{Place, Scene, Shared, behind, scene};
 
 const SEEDS: u64 = 40;
+/// Where chance decides the time, a 95th percentile of 40 says little.
+const BIRTHDAYS: u64 = 80;
 /// From the caller's choice to the first data at the callee.
 const ONE_WAY: Duration = Duration::from_millis(50);
 
 struct Cell {
     name: String,
+    seeds: usize,
     direct: usize,
     times: Vec<Duration>,
 }
@@ -26,7 +29,7 @@ impl Cell {
 
     #[track_caller]
     fn expect(&self, direct_percent: usize, p50: u64, p95: u64) {
-        let share = self.direct * 100 / usize::try_from(SEEDS).unwrap();
+        let share = self.direct * 100 / self.seeds;
         assert!(share >= direct_percent, "{}: {share} % direct", self.name);
         let (half, most) = (self.percentile(50), self.percentile(95));
         println!("{}: {share} % direct, {half:?} / {most:?}", self.name);
@@ -44,12 +47,17 @@ impl Cell {
 }
 
 fn cell(name: &str, of_seed: impl Fn(u64) -> Scene) -> Cell {
+    cell_of(SEEDS, name, of_seed)
+}
+
+fn cell_of(seeds: u64, name: &str, of_seed: impl Fn(u64) -> Scene) -> Cell {
     let mut cell = Cell {
         name: name.to_owned(),
+        seeds: usize::try_from(seeds).unwrap(),
         direct: 0,
         times: Vec::new(),
     };
-    for seed in 0..SEEDS {
+    for seed in 0..seeds {
         let mut world = of_seed(seed).build();
         world.run_until_direct(Duration::from_secs(14));
         let both = world
@@ -179,7 +187,8 @@ fn birthdays(hard: &[Kind], depth_known: bool) {
                     ..scene(a, b, seed)
                 }
             };
-            cell(&name, of_seed).expect(97, 3000, 5000);
+            // Signalling 0.14 s, patience 1.5 s, the median of 174 guesses 0.58 s, two round trips: 2.4 s.
+            cell_of(BIRTHDAYS, &name, of_seed).expect(97, 2800, 5000);
         }
     }
 }

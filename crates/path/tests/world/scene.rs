@@ -121,11 +121,13 @@ impl Scene {
                 birthday_allowed: self.birthday,
                 birthday_sockets: 256,
             };
-            Side::new(hosts, PORT, setup)
+            let starts_after = match role {
+                Role::Caller => SIGNALLING + self.skew,
+                Role::Callee => SIGNALLING / 2,
+            };
+            Side::new(hosts, PORT, setup, start + starts_after)
         };
-        let mut sides = [side(Role::Caller), side(Role::Callee)];
-        sides[0].starts_at = start + SIGNALLING + self.skew;
-        sides[1].starts_at = start + SIGNALLING / 2;
+        let sides = [side(Role::Caller), side(Role::Callee)];
         World::new(network, sides, chance, start, self.loss)
     }
 }
