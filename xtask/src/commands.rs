@@ -277,6 +277,13 @@ pub const COMMANDS: &[Command] = &[
         run: natlab::door::run,
     },
     Command {
+        name: "natlab-fetch",
+        summary: "",
+        rest: Some("WORD"),
+        flags: &[],
+        run: natlab::fetch::run,
+    },
+    Command {
         name: "lab",
         summary: "hold two cabled namespaces until Ctrl-C, to try things by hand",
         rest: None,

@@ -7,6 +7,7 @@
 pub mod cell;
 pub mod delay;
 pub mod door;
+pub mod fetch;
 pub mod judge;
 pub mod kind;
 mod mapper;

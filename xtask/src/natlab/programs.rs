@@ -125,18 +125,20 @@ impl Relays {
             running: Vec::new(),
         };
         for (number, at) in at.iter().enumerate() {
-            let name = format!("relay{number}");
-            let mut relay = Party::new(&name, at, programs.provider(), folder)?;
+            let mut relay = Party::new(&format!("relay{number}"), at, program.clone(), folder)?;
             let listen = match v6 {
                 true => format!("[::]:{RELAY_PORT}"),
-                false => format!("{}:{RELAY_PORT}", RELAYS[number]),
+                false => format!("0.0.0.0:{RELAY_PORT}"),
             };
             let advertise = format!("{}:{RELAY_PORT}", RELAYS[number]);
             relay.set(&[("listen", &listen), ("advertise", &advertise)])?;
             let mut running = relay.start(&["relay"])?;
             let told = running.wait_for("relaying", UP)?;
-            let node = node(&json::text(&told, "relay")?)?;
-            relays.entries.extend(entries(&node, number, v6));
+            let entry = json::text(&told, "relay")?;
+            let (node, _) = entry
+                .split_once('@')
+                .context("a relay is NODE@ADDRESS:PORT")?;
+            relays.entries.extend(entries(node, number, v6));
             relays.running.push(running);
         }
         Ok(Some(relays))
@@ -149,13 +151,6 @@ impl Relays {
     pub fn must_live(&mut self) -> anyhow::Result<()> {
         self.running.iter_mut().try_for_each(Daemon::must_live)
     }
-}
-
-/// The node id in a relay's name, `NODE@ADDRESS`.
-fn node(relay: &str) -> anyhow::Result<String> {
-    let named = relay.split_once('@');
-    let (node, _) = named.with_context(|| format!("`{relay}` names no relay"))?;
-    Ok(node.to_owned())
 }
 
 #[cfg(test)]
