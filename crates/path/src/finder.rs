@@ -20,6 +20,7 @@ mod birthday;
 mod boundary;
 mod choice;
 mod inbound;
+mod outbound;
 mod pair;
 mod replay;
 mod round;
@@ -47,9 +48,6 @@ use round::{Pending, Round};
 
 /// Fallbacks of one finder.
 const MAX_FALLBACKS: usize = 8;
-/// Waiting datagrams: one step of a round for all pairs, openers of 256 sockets, and pongs. 512 of about 110 bytes.
-const MAX_TRANSMITS: usize = 512;
-const MAX_EVENTS: usize = 64;
 
 /// The machine that finds and keeps the path to one peer.
 pub struct Finder {
@@ -373,45 +371,6 @@ impl Finder {
     /// Whether the path in use needs nobody else.
     fn is_direct(&self) -> bool {
         self.selected_tier().is_some_and(Tier::is_direct)
-    }
-
-    /// Pings a pair, unless too much was sent there already.
-    fn ping(&mut self, at: usize, ttl: Option<u8>) {
-        let now = self.now;
-        let pair = &mut self.pairs.all[at];
-        if !pair.spend() {
-            return;
-        }
-        let (remote, on) = (pair.remote, pair.on);
-        let transaction = self.ping_to(remote, on, ttl);
-        self.pairs.all[at].pinged(transaction, now);
-    }
-
-    /// INVARIANT: every ping leaves here, and `remote` is of a pair, or of the attested IP of a birthday punch.
-    fn ping_to(&mut self, remote: SocketAddr, on: Socket, ttl: Option<u8>) -> u64 {
-        self.transaction += 1;
-        let probe = Probe::Ping {
-            transaction: self.transaction,
-            wish: self.role == Role::Caller && self.selected == Some((remote, on)),
-            again: self.round.as_ref().is_some_and(|round| round.again),
-            round: self.rounds,
-        };
-        self.send(remote, on, &probe, ttl);
-        self.transaction
-    }
-
-    fn send(&mut self, to: SocketAddr, on: Socket, probe: &Probe, ttl: Option<u8>) {
-        if self.transmits.len() < MAX_TRANSMITS {
-            let bytes = probe.seal(&self.secret, self.role);
-            self.transmits.push_back(Transmit { on, to, bytes, ttl });
-        }
-    }
-
-    fn tell(&mut self, event: Event) {
-        if self.events.len() == MAX_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
     }
 }
 

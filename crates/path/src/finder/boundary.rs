@@ -72,7 +72,7 @@ pub enum Event {
         /// The peer's address.
         path: SocketAddr,
     },
-    /// Open so many sockets on random ports, then call [`Finder::sockets_opened`].
+    /// Open so many sockets on random ports, then call [`crate::Finder::sockets_opened`].
     OpenSockets {
         /// How many.
         count: u16,

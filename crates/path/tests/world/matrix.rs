@@ -140,6 +140,21 @@ fn a_late_start_does_not_poison_a_nat_that_accepts_input() {
     }
 }
 
+/// The control of the test above: it is the TTL of the openers that saves us.
+#[test]
+fn openers_that_arrive_poison_a_nat_that_accepts_input() {
+    for seed in 0..SEEDS {
+        let mut world = Scene {
+            openers_arrive: true,
+            skew: Duration::from_millis(300),
+            ..scene(behind(&[MASQACC]), behind(&[PR]), seed)
+        }
+        .build();
+        world.run_until_direct(Duration::from_secs(14));
+        assert_eq!(world.sides[0].tier(), Some(Tier::Relayed), "seed {seed}");
+    }
+}
+
 #[test]
 fn hard_against_open_is_direct() {
     for hard in [ADM, SYMSEQ, SYM] {
