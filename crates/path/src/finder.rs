@@ -250,13 +250,15 @@ impl Finder {
         let Some(at) = at.filter(|at| self.pairs.all[*at].is_fallback()) else {
             return;
         };
-        if self.selected == Some((path, Socket::Main)) {
+        let was_selected = self.selected == Some((path, Socket::Main));
+        if was_selected {
             self.lose(at);
         }
-        if let Some(at) = self.pairs.find(path, Socket::Main) {
-            self.pairs.all.remove(at);
+        self.pairs.all.remove(at);
+        if was_selected {
+            self.fall_back();
+            self.conclude();
         }
-        self.fall_back();
     }
 
     /// Our network changed: addresses, routes, or a mapping is known to be gone. Both sides punch again.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use wayfare_path::{Event, Tier};
+use wayfare_path::{Event, Obstacle, Outcome, Tier};
 
-use super::drive::World;
-use super::nat::{FC, Kind, PR, PRR};
+use super::drive::{VIRTUAL, World};
+use super::nat::{FC, Kind, PR, PRR, SYM};
 use super::scene::{behind, scene};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -206,4 +206,32 @@ fn without_any_path_the_relay_is_taken_again_when_it_returns() {
             .iter()
             .all(|side| side.tier() == Some(Tier::Relayed))
     );
+}
+
+#[test]
+fn a_fallback_comes_and_goes() {
+    let mut world = scene(behind(&[SYM]), behind(&[SYM]), 3).build();
+    world.run(Duration::from_secs(6), |_| false);
+    let finder = world.sides[0].finder();
+    finder.remove_fallback(VIRTUAL);
+    assert_eq!(finder.selected(), None);
+    assert_eq!(
+        finder.outcome(),
+        Some(Outcome::Unreachable(Obstacle::BothRandom))
+    );
+    finder.add_carried_fallback(VIRTUAL);
+    assert_eq!(
+        finder.selected().map(|(_, _, tier)| tier),
+        Some(Tier::Carried)
+    );
+    assert_eq!(
+        finder.outcome(),
+        Some(Outcome::Relayed(Obstacle::BothRandom))
+    );
+    // A better relay is not taken before it has answered.
+    let better = "240.0.0.2:1".parse().unwrap();
+    finder.add_fallback(better);
+    assert_eq!(finder.selected().map(|(path, _, _)| path), Some(VIRTUAL));
+    let events: Vec<Event> = std::iter::from_fn(|| finder.poll_event()).collect();
+    assert!(matches!(events[0], Event::Lost { .. }), "{events:?}");
 }
