@@ -3,20 +3,20 @@
 //! Addresses look public, and exist inside namespaces only. It refuses to say what a box does: that
 //! is in the rules, and proved by the prober.
 
+mod home;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::Context as _;
-
 use crate::demo::network::{SERVICES, UPLINK};
 use crate::lab::{End, Lab, Namespace};
-use crate::process::{SHORT, command, output};
-use crate::progress::say;
 
 use super::kind::{Kind, Layer, V6};
-use super::mapper::Mapper;
-use super::rules;
+
+pub use home::Home;
+
+use home::{Plan, Socket, inner_addresses, outer, plug};
 
 /// The prober's two addresses, with IPv4 and with IPv6; the web server is at the first, too.
 pub const PROBED: [&str; 2] = ["11.9.1.1", "11.9.2.1"];
@@ -50,43 +50,6 @@ pub struct World {
     built: AtomicU32,
 }
 
-/// A home: a host, and the boxes before it. Dropping it takes all of them away.
-#[derive(Debug)]
-pub struct Home {
-    /// Where the program runs.
-    pub host: Namespace,
-    /// The address of the host itself, if it has IPv4.
-    pub inside: Option<Ipv4Addr>,
-    /// The address at which the world sees it, if it has IPv4.
-    pub outside: Option<Ipv4Addr>,
-    /// The box nearest to it, if any.
-    pub gateway: Option<Ipv4Addr>,
-    boxes: Vec<(Namespace, Layer)>,
-    mappers: Vec<Mapper>,
-    _unplug: Unplug,
-}
-
-/// What disappears with a home: namespaces, and its end of the cable in the middle first, whose
-/// addresses the next home will have.
-#[derive(Debug, Default)]
-struct Unplug {
-    namespaces: Vec<String>,
-    ends: Vec<(Namespace, String)>,
-}
-
-/// A place to plug the next box or host in.
-struct Socket<'a> {
-    at: Namespace,
-    interface: String,
-    /// At the place's end; none where a bridge has them.
-    near: Vec<String>,
-    bridge: Option<&'a str>,
-    far4: Option<Ipv4Addr>,
-    gateway4: Option<Ipv4Addr>,
-    far6: Option<String>,
-    gateway6: Option<String>,
-}
-
 impl World {
     /// Builds it.
     ///
@@ -96,6 +59,7 @@ impl World {
         let router = lab.namespace("core")?;
         forwarding(&router)?;
         let services = lab.namespace("srv")?;
+        roomy(&services)?;
         let relays = [lab.namespace("relay1")?, lab.namespace("relay2")?];
         let four = [SERVICES].iter().chain(&PROBED).chain(&ON_443).copied();
         let six = PROBED6.iter().chain(&ON_443_V6).copied();
@@ -132,7 +96,7 @@ impl World {
         let mut plan = Plan::new(lab, side, &name, kind.v6 != V6::None);
         let families = (!kind.is_v6_only(), kind.v6 != V6::None);
         let outer = outer(&self.router, side, &name, families);
-        plan.unplug.ends.push((self.router.clone(), name.clone()));
+        plan.unplug_from(&self.router, &name);
         plan.build(kind, outer)
     }
 
@@ -148,14 +112,13 @@ impl World {
     ) -> anyhow::Result<[Home; 2]> {
         let name = self.next(1);
         let mut plan = Plan::new(lab, 1, &name, false);
-        plan.unplug.ends.push((self.router.clone(), name.clone()));
+        plan.unplug_from(&self.router, &name);
         let outer = outer(&self.router, 1, &name, (true, false));
         let outside = outer.far4;
         let at = plan.namespace("s")?;
         plug(lab, &outer, &at, "wan")?;
         plan.make_box(&at, shared, outer.far4, false)?;
-        // What one of the homes forgets, the other still needs.
-        plan.boxes.clear();
+        plan.keep_memory();
         at.ip("link add lan type bridge")?;
         let (gateway, _) = inner_addresses(shared, 9);
         at.ip(&format!("address add {gateway}/24 dev lan"))?;
@@ -173,10 +136,7 @@ impl World {
         let second_name = format!("{name}z");
         let second = Plan::new(lab, 2, &second_name, false).build(kinds[1], socket(2))?;
         let first = plan.build(kinds[0], socket(1))?;
-        Ok([first, second].map(|mut home| {
-            home.outside = outside;
-            home
-        }))
+        Ok([first, second].map(|home| home.seen_at(outside)))
     }
 
     /// `a1`, `b2`, …: no name is used twice, as what has it may linger.
@@ -185,226 +145,6 @@ impl World {
         format!("{letter}{}", self.built.fetch_add(1, Ordering::Relaxed))
     }
 }
-
-/// Where the outermost box of a side, or its public host, is plugged in: with IPv4, with IPv6.
-fn outer(router: &Namespace, side: u8, name: &str, (four, six): (bool, bool)) -> Socket<'static> {
-    let mut near = Vec::new();
-    if four {
-        near.push(format!("11.0.{side}.1/24"));
-    }
-    if six {
-        near.push(format!("2a11:{side}::1/64"));
-    }
-    let address = |last: u8| Ipv4Addr::new(11, 0, side, last);
-    Socket {
-        at: router.clone(),
-        interface: name.to_owned(),
-        near,
-        bridge: None,
-        far4: four.then(|| address(2)),
-        gateway4: four.then(|| address(1)),
-        far6: six.then(|| format!("2a11:{side}::2")),
-        gateway6: six.then(|| format!("2a11:{side}::1")),
-    }
-}
-
-impl Home {
-    /// Forgets every mapping of the home's own boxes, as if nobody had ever been out.
-    ///
-    /// # Errors
-    /// When a box refuses.
-    pub fn forget(&self) -> anyhow::Result<()> {
-        for (at, layer) in &self.boxes {
-            let flush = rules::flush(layer);
-            if !flush.is_empty() {
-                at.nft(&flush)?;
-            }
-            at.output("conntrack", &["-F"])?;
-        }
-        Ok(())
-    }
-
-    /// An error once a program of a box is no more.
-    ///
-    /// # Errors
-    /// As said.
-    pub fn must_live(&mut self) -> anyhow::Result<()> {
-        self.mappers.iter_mut().try_for_each(Mapper::must_live)
-    }
-}
-
-/// A home in the making.
-struct Plan<'a> {
-    lab: &'a Lab,
-    side: u8,
-    name: String,
-    v6: bool,
-    boxes: Vec<(Namespace, Layer)>,
-    mappers: Vec<Mapper>,
-    unplug: Unplug,
-}
-
-impl<'a> Plan<'a> {
-    fn new(lab: &'a Lab, side: u8, name: &str, v6: bool) -> Self {
-        Self {
-            lab,
-            side,
-            name: name.to_owned(),
-            v6,
-            boxes: Vec::new(),
-            mappers: Vec::new(),
-            unplug: Unplug::default(),
-        }
-    }
-
-    fn namespace(&mut self, part: &str) -> anyhow::Result<Namespace> {
-        let namespace = self.lab.namespace(&format!("{}{part}", self.name))?;
-        self.unplug.namespaces.push(namespace.name().to_owned());
-        Ok(namespace)
-    }
-
-    /// From the outside in.
-    fn build(mut self, kind: &Kind, outer: Socket<'_>) -> anyhow::Result<Home> {
-        let mut socket = outer;
-        let outside = socket.far4;
-        for (at, layer) in kind.layers.iter().enumerate().rev() {
-            let number = u8::try_from(at + 1).context("layers are few")?;
-            let namespace = self.namespace(&number.to_string())?;
-            plug(self.lab, &socket, &namespace, "wan")?;
-            if let Some(bytes) = layer.mtu {
-                namespace.ip(&format!("link set wan mtu {bytes}"))?;
-                socket
-                    .at
-                    .ip(&format!("link set {} mtu {bytes}", socket.interface))?;
-            }
-            let outermost = at + 1 == kind.layers.len();
-            let firewall6 = outermost && kind.v6 == V6::Firewalled;
-            self.make_box(&namespace, layer, socket.far4, firewall6)?;
-            let inner = self.inner(&namespace, layer, number, &socket)?;
-            let public_inside = inner.far4.is_some() && !layer.nat.translates();
-            if let Some(far) = socket.far4.filter(|_| public_inside) {
-                socket
-                    .at
-                    .ip(&format!("route add {}/24 via {far}", network(inner.far4)))?;
-            }
-            socket = inner;
-        }
-        let host = self.namespace("h")?;
-        plug(self.lab, &socket, &host, UPLINK)?;
-        if kind.layers.is_empty() && kind.v6 == V6::Firewalled {
-            host.nft(HOST_FIREWALL)?;
-        }
-        // Both sides of every box are cabled now.
-        self.mappers.iter_mut().try_for_each(Mapper::start)?;
-        let behind_wall = kind
-            .layers
-            .last()
-            .is_some_and(|layer| !layer.nat.translates());
-        let home = Home {
-            host,
-            inside: socket.far4,
-            // Behind a mere firewall the host's own address is the public one.
-            outside: if behind_wall { socket.far4 } else { outside },
-            gateway: socket.gateway4,
-            boxes: std::mem::take(&mut self.boxes),
-            mappers: std::mem::take(&mut self.mappers),
-            _unplug: std::mem::take(&mut self.unplug),
-        };
-        Ok(home)
-    }
-
-    /// Turns a namespace with a `wan` into a box.
-    fn make_box(
-        &mut self,
-        at: &Namespace,
-        layer: &Layer,
-        wan: Option<Ipv4Addr>,
-        firewall6: bool,
-    ) -> anyhow::Result<()> {
-        forwarding(at)?;
-        let text = rules::text(layer, wan.unwrap_or(Ipv4Addr::UNSPECIFIED), firewall6);
-        at.nft(&text)?;
-        if let Some(seconds) = layer.timeout {
-            for setting in ["udp_timeout", "udp_timeout_stream"] {
-                let name = format!("net.netfilter.nf_conntrack_{setting}");
-                at.sysctl(&name, &seconds.to_string())?;
-            }
-        }
-        self.boxes.push((at.clone(), *layer));
-        Ok(())
-    }
-
-    /// The inside of a box.
-    fn inner(
-        &mut self,
-        at: &Namespace,
-        layer: &Layer,
-        number: u8,
-        outer: &Socket<'_>,
-    ) -> anyhow::Result<Socket<'static>> {
-        let side = self.side;
-        let four = outer.far4.map(|_| match layer.nat.translates() {
-            true => inner_addresses(layer, number),
-            false => {
-                let net = 10 * side + number;
-                [1, 2].map(|last| Ipv4Addr::new(11, 0, net, last)).into()
-            }
-        });
-        let mut near = Vec::new();
-        if let Some((gateway, _)) = four {
-            near.push(format!("{gateway}/24"));
-        }
-        let (mut far6, mut gateway6) = (None, None);
-        if self.v6 {
-            let of = |last: u8| format!("2a11:{side}:{number}::{last}");
-            near.push(format!("{}/64", of(1)));
-            (far6, gateway6) = (Some(of(2)), Some(of(1)));
-            // Everything further in is behind it, too.
-            if let Some(via) = &outer.far6 {
-                for net in 1..=number {
-                    let route = format!("-6 route replace 2a11:{side}:{net}::/64 via {via}");
-                    outer.at.ip(&route)?;
-                }
-            }
-        }
-        let socket = Socket {
-            at: at.clone(),
-            interface: "lan".to_owned(),
-            near,
-            bridge: None,
-            far4: four.map(|(_, host)| host),
-            gateway4: four.map(|(gateway, _)| gateway),
-            far6,
-            gateway6,
-        };
-        if layer.upnp {
-            let lan = socket.gateway4.context("a box with UPnP has IPv4")?;
-            self.mappers.push(Mapper::new(at, lan, self.lab.folder()));
-        }
-        Ok(socket)
-    }
-}
-
-/// Gateway and host inside a box; the same in every home, as in the world.
-fn inner_addresses(layer: &Layer, number: u8) -> (Ipv4Addr, Ipv4Addr) {
-    let of = |last: u8| match layer.nat.is_carrier() {
-        true => Ipv4Addr::new(100, 64, number, last),
-        false => Ipv4Addr::new(192, 168, number, last),
-    };
-    (of(1), of(2))
-}
-
-fn network(of: Option<Ipv4Addr>) -> Ipv4Addr {
-    let bits = u32::from(of.unwrap_or(Ipv4Addr::UNSPECIFIED));
-    Ipv4Addr::from(bits & 0xffff_ff00)
-}
-
-/// A public host with a firewall of its own for IPv6.
-const HOST_FIREWALL: &str = "table inet fw {\n\
-    chain input { type filter hook input priority filter;\n\
-    iifname \"uplink0\" meta l4proto ipv6-icmp accept\n\
-    iifname \"uplink0\" meta nfproto ipv6 ct state established,related accept\n\
-    iifname \"uplink0\" meta nfproto ipv6 drop\n}\n}\n";
 
 fn forwarding(at: &Namespace) -> anyhow::Result<()> {
     // A bridge's packets are to be seen by the box's rules once, as what they are.
@@ -415,38 +155,11 @@ fn forwarding(at: &Namespace) -> anyhow::Result<()> {
     at.output("sh", &["-ec", script]).map(drop)
 }
 
-fn plug(lab: &Lab, socket: &Socket<'_>, far: &Namespace, interface: &str) -> anyhow::Result<()> {
-    let mut addresses = Vec::new();
-    if let Some(address) = socket.far4 {
-        addresses.push(format!("{address}/24"));
-    }
-    if let Some(address) = &socket.far6 {
-        addresses.push(format!("{address}/64"));
-    }
-    let near: Vec<&str> = socket.near.iter().map(String::as_str).collect();
-    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    lab.cable(
-        &End {
-            at: &socket.at,
-            interface: &socket.interface,
-            addresses: &near,
-        },
-        &End {
-            at: far,
-            interface,
-            addresses: &addresses,
-        },
-    )?;
-    if let Some(bridge) = socket.bridge {
-        socket
-            .at
-            .ip(&format!("link set {} master {bridge}", socket.interface))?;
-    }
-    if let Some(gateway) = socket.gateway4 {
-        far.ip(&format!("route add default via {gateway}"))?;
-    }
-    if let Some(gateway) = &socket.gateway6 {
-        far.ip(&format!("-6 route add default via {gateway}"))?;
+/// What one stream may have on its way: 200 Mb/s for a second, so that the path is the limit and not
+/// the hosts.
+fn roomy(at: &Namespace) -> anyhow::Result<()> {
+    for name in ["net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"] {
+        at.sysctl(name, "4096 131072 67108864")?;
     }
     Ok(())
 }
@@ -487,21 +200,4 @@ fn plug_in(
         router.ip(&format!("{family} route add {address} via {via}"))?;
     }
     Ok(())
-}
-
-impl Drop for Unplug {
-    fn drop(&mut self) {
-        crate::interrupt::shielded(|| {
-            for (at, interface) in &self.ends {
-                // Gone already when the other end's namespace is.
-                let _ = at.ip(&format!("link delete {interface}"));
-            }
-            for name in &self.namespaces {
-                let deleted = output(&mut command("ip", ["netns", "delete", name]), SHORT);
-                if let Err(error) = deleted {
-                    say(&format!("left to the lab: {error:#}"));
-                }
-            }
-        });
-    }
 }
