@@ -62,11 +62,19 @@ pub fn route(status: &Value) -> Option<Route> {
     Some(Route { direct, carrier })
 }
 
-/// A relay's entry in the provider's settings, by its node id; with IPv6, too, where it listens so.
-fn entries(node: &str, relay: usize, v6: bool) -> Vec<String> {
-    let mut entries = vec![format!("{node}@{}:{RELAY_PORT}", RELAYS[relay])];
-    if v6 {
-        entries.push(format!("{node}@[{}]:{RELAY_PORT}", RELAYS6[relay]));
+/// The relays' entries in the settings of a provider in a home of this kind, by their node ids: at
+/// addresses that it reaches, IPv4 first.
+fn entries(nodes: &[String], kind: &Kind, v6: bool) -> Vec<String> {
+    let mut entries = Vec::new();
+    for (node, relay) in nodes.iter().zip(RELAYS).filter(|_| !kind.is_v6_only()) {
+        entries.push(format!("{node}@{relay}:{RELAY_PORT}"));
+    }
+    for (node, relay) in nodes
+        .iter()
+        .zip(RELAYS6)
+        .filter(|_| v6 && kind.v6 != V6::None)
+    {
+        entries.push(format!("{node}@[{relay}]:{RELAY_PORT}"));
     }
     entries
 }
@@ -75,7 +83,7 @@ fn entries(node: &str, relay: usize, v6: bool) -> Vec<String> {
 pub fn provider_settings(
     home: &Home,
     kind: &Kind,
-    relays: &[String],
+    relays: Option<&Relays>,
 ) -> Vec<(&'static str, String)> {
     let any = if kind.v6 == V6::None {
         "0.0.0.0"
@@ -86,8 +94,8 @@ pub fn provider_settings(
     if let Some(address) = home.outside.filter(|_| kind.layers.is_empty()) {
         settings.push(("advertise", format!("{address}:{PORT}")));
     }
-    if !relays.is_empty() {
-        settings.push(("relays", relays.join(",")));
+    if let Some(relays) = relays {
+        settings.push(("relays", entries(&relays.nodes, kind, relays.v6).join(",")));
     }
     settings
 }
@@ -95,8 +103,8 @@ pub fn provider_settings(
 /// Running relays.
 #[derive(Debug)]
 pub struct Relays {
-    /// Their entries in a provider's settings.
-    pub entries: Vec<String>,
+    nodes: Vec<String>,
+    v6: bool,
     running: Vec<Daemon>,
 }
 
@@ -121,7 +129,8 @@ impl Relays {
             return Ok(None);
         }
         let mut relays = Self {
-            entries: Vec::new(),
+            nodes: Vec::new(),
+            v6,
             running: Vec::new(),
         };
         for (number, at) in at.iter().enumerate() {
@@ -138,7 +147,7 @@ impl Relays {
             let (node, _) = entry
                 .split_once('@')
                 .context("a relay is NODE@ADDRESS:PORT")?;
-            relays.entries.extend(entries(node, number, v6));
+            relays.nodes.push(node.to_owned());
             relays.running.push(running);
         }
         Ok(Some(relays))
@@ -177,9 +186,13 @@ mod tests {
 
     #[test]
     fn relays_are_named_by_node_and_place() {
-        assert_eq!(
-            entries("n", 1, true),
-            ["n@11.7.0.2:443", "n@[2a11:7::2]:443"]
-        );
+        let nodes = ["m", "n"].map(str::to_owned);
+        let entries = |kind: &str, v6| entries(&nodes, &kind.parse().unwrap(), v6);
+        let four = ["m@11.8.0.2:443", "n@11.7.0.2:443"];
+        let six = ["m@[2a11:8::2]:443", "n@[2a11:7::2]:443"];
+        assert_eq!(entries("pr", true), four);
+        assert_eq!(entries("pr:fw6", false), four);
+        assert_eq!(entries("pr:fw6", true), [four, six].concat());
+        assert_eq!(entries("v6only", true), six);
     }
 }

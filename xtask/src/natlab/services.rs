@@ -126,11 +126,7 @@ impl Services {
         let mut provider = self.provider.clone();
         provider.at = home.host.clone();
         self.introduce(&mut provider, kind.is_v6_only())?;
-        let relays = self
-            .relays
-            .as_ref()
-            .map_or(&[][..], |relays| &relays.entries);
-        let own = provider_settings(home, kind, relays);
+        let own = provider_settings(home, kind, self.relays.as_ref());
         let own: Vec<(&str, &str)> = own.iter().map(|(key, value)| (*key, &**value)).collect();
         provider.set(&own)?;
         provider.set(&[

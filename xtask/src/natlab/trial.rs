@@ -225,7 +225,7 @@ fn attempt(
             }
         }
         Err(error) if error.is::<Interrupted>() => return Err(error),
-        Err(error) => run.failed = Some(format!("{error:#}")),
+        Err(error) => run.failed = Some(reason(&format!("{error:#}"))),
     }
     if daemon.must_live().is_ok() {
         let ended = daemon.interrupt(DOWN);
@@ -234,6 +234,21 @@ fn attempt(
         }
     }
     Ok(run)
+}
+
+/// Why a program ended, in its own last word if it had one: the message of its error, else the last
+/// line it wrote.
+fn reason(error: &str) -> String {
+    let Some((ended, said)) = error.split_once("and said:\n") else {
+        return error.to_owned();
+    };
+    let documents = json::documents(&format!("{said}\n"));
+    let errors = documents.iter().rev().map(|told| &told["error"]);
+    let message = errors
+        .filter_map(|told| told.as_str().or(told["message"].as_str()))
+        .next();
+    let last = said.trim_end().lines().last();
+    message.or(last).unwrap_or(ended).to_owned()
 }
 
 /// The last path told, and when a direct one was first seen; until one is, or `end`.
@@ -360,6 +375,18 @@ mod tests {
             ..Run::default()
         };
         assert_eq!(told(&failed), "not connected: no proposal");
+    }
+
+    #[test]
+    fn a_program_that_ended_is_told_by_its_own_last_word() {
+        let ended = "wayfare ended with exit code 4; it was `x` and said:\n";
+        let said = format!("{ended}INFO a log\n{{\"error\":{{\"message\":\"no way\"}}}}");
+        assert_eq!(reason(&said), "no way");
+        assert_eq!(
+            reason(&format!("{ended}error: no channel\n")),
+            "error: no channel"
+        );
+        assert_eq!(reason("waited 30.0 s in vain"), "waited 30.0 s in vain");
     }
 
     #[test]
