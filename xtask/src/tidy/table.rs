@@ -59,6 +59,7 @@ pub(super) const LAYERS: &[Row] = &[
     ),
     // L3: doors, never sideways
     row("transport", &[], &["sim", "tunnel"]),
+    row("path", &["identity"], &[]),
     row("nat", &["identity"], &["sim"]),
     row("host", &[], &["sim"]),
     row("chain", &["identity", "payment"], &["sim"]),

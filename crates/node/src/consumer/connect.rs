@@ -295,6 +295,8 @@ impl Node {
             closing: false,
         };
         let task = tokio::spawn(async move {
+            // All of it: what finds paths lives as long as the session, not only the endpoint that is named below.
+            let way = way;
             let end = driver.run().await;
             carrier.abort();
             // The relay is told before the connection to it is closed.
