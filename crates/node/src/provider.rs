@@ -56,6 +56,8 @@ const COMMANDS: usize = 1_024;
 const CHAIN_EVERY: Duration = Duration::from_secs(15);
 /// How often this computer's own addresses and networks are read again: a LAN plugged in later is closed this soon.
 const REFRESH_RULES: Duration = Duration::from_secs(10);
+/// How long a provider that only relays can ring waits for one before it announces itself all the same.
+const RING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a drain may take: the last payments of all sessions.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 
@@ -163,6 +165,14 @@ pub struct Provider {
     _reach: Reach,
 }
 
+/// Announces what can be reached: who is found and does not answer is not tried again.
+async fn announce(announcer: Announcer, reach: Option<Reach>, withdraw: CancellationToken) {
+    if let Some(reach) = reach {
+        reach.attached(RING_PATIENCE).await;
+    }
+    announcer.run(withdraw).await;
+}
+
 /// The node key of a provider or a relay: derived rather than stored.
 pub(crate) fn node_key(secret: &[u8; 32]) -> NodeKey {
     NodeKey::from_seed(derive(secret, "node key").0)
@@ -219,6 +229,7 @@ impl ProviderBuilder {
             serves: None,
             manual: self.offer.contact.clone(),
         };
+        let needs_relay = self.offer.contact.is_empty();
         let reach = Reach::start(socket.clone(), &endpoint, &quic_identity, reach)?;
         let stop = CancellationToken::new();
         let withdraw = stop.child_token();
@@ -272,7 +283,11 @@ impl ProviderBuilder {
         let tasks = vec![
             tokio::spawn(peer::listen(endpoint, desk, stop.clone())),
             tokio::spawn(paths::keep(self.device.clone(), path_changes)),
-            tokio::spawn(announcer.run(withdraw.clone())),
+            tokio::spawn(announce(
+                announcer,
+                needs_relay.then(|| reach.clone()),
+                withdraw.clone(),
+            )),
             tokio::spawn(watch),
         ];
         Ok(Provider {

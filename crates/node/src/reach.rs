@@ -43,6 +43,8 @@ pub(crate) struct ReachConfig {
 pub(crate) struct Reach {
     commands: mpsc::Sender<Command>,
     board: Option<Arc<RelayBoard>>,
+    /// How many relays ring us.
+    attached: watch::Receiver<usize>,
     _task: Arc<Task>,
 }
 
@@ -102,11 +104,13 @@ impl Reach {
             socket.set_switch(Some(Arc::new(BoardSwitch(Arc::clone(board)))));
         }
         let (commands, inbox) = mpsc::channel(COMMANDS);
-        let driver = Driver::new(config, socket, swarm, events, probes, inbox)?;
+        let (tell, attached) = watch::channel(0);
+        let driver = Driver::new(config, socket, swarm, events, probes, inbox, tell)?;
         let task = tokio::spawn(driver.run());
         Ok(Self {
             commands,
             board,
+            attached,
             _task: Arc::new(Task(task.abort_handle())),
         })
     }
@@ -114,6 +118,15 @@ impl Reach {
     /// The channels that we carry for others, if we do.
     pub(crate) fn board(&self) -> Option<&Arc<RelayBoard>> {
         self.board.as_ref()
+    }
+
+    /// Waits until a relay rings us, but no longer than `patience`.
+    pub(crate) async fn attached(&self, patience: Duration) {
+        let mut attached = self.attached.clone();
+        let ringing = attached.wait_for(|count| *count > 0);
+        if tokio::time::timeout(patience, ringing).await.is_err() {
+            tracing::warn!("no relay of this node answers yet: consumers may not reach it");
+        }
     }
 
     /// Reaches a node through the first of its relays that answers, and looks for a direct path from then on.

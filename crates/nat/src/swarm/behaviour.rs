@@ -95,6 +95,8 @@ pub(super) fn assemble(
     };
     let config = libp2p_swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE)
+        // A stream of ours has one protocol: it is named with the first message, not a round trip before.
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
         .with_dial_concurrency_factor(NonZeroU8::new(8).expect("8 is not 0"));
     Swarm::new(transport, behaviour, us, config)
 }

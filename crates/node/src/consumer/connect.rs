@@ -9,7 +9,6 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use wayfare_api::ApiError;
-use wayfare_api::peer::PeerClient;
 use wayfare_discovery::Proposal;
 use wayfare_identity::{NodeId, NodeKey, TunnelBinding};
 use wayfare_payment::{Agreement, Amount, Price};
@@ -73,7 +72,6 @@ impl Default for ConnectOptions {
 #[derive(Debug)]
 struct Opened {
     connection: quinn::Connection,
-    client: PeerClient,
     request: OpenRequest,
     reply: OpenReply,
     tunnel_secret: StaticSecret,
@@ -144,15 +142,19 @@ impl Node {
             });
         }
         let agreement = self.terms(proposal, options)?;
-        let account = self.account().await?;
-        if account.spendable < agreement.chunk {
-            return Err(NodeError::Unfunded {
-                spendable: account.spendable,
-                needed: agreement.chunk,
-            });
-        }
         let (way, receiver) = OwnWay::open(options)?;
-        let reached = reach(&way, proposal).await?;
+        let funded = async {
+            let account = self.account().await?;
+            if account.spendable < agreement.chunk {
+                return Err(NodeError::Unfunded {
+                    spendable: account.spendable,
+                    needed: agreement.chunk,
+                });
+            }
+            Ok(())
+        };
+        // The chain is asked while the provider is reached; nothing is agreed upon before both have answered.
+        let (reached, ()) = tokio::try_join!(reach(&way, proposal), funded)?;
         let opened = self.open(reached, agreement).await?;
         self.start(opened, way, receiver, proposal.node, tun, options)
             .await
@@ -204,7 +206,6 @@ impl Node {
         let reply = client.open(&request).await.map_err(provider_error)?;
         Ok(Opened {
             connection,
-            client,
             request,
             reply,
             tunnel_secret,
@@ -224,7 +225,6 @@ impl Node {
     ) -> Result<Session, NodeError> {
         let Opened {
             connection,
-            client,
             request,
             reply,
             tunnel_secret,
@@ -254,7 +254,6 @@ impl Node {
         let session = ConsumerSession::new(setup, Clock::now()).map_err(|error| {
             NodeError::Setting(format!("the provider's tunnel key is unusable: {error}"))
         })?;
-        let line = client.converse(token).await.map_err(provider_error)?;
         // Devices begin with what is known by then; what they advertise to others before stays with those flows.
         let (tell, payload) = watch::channel(discovered(&connection, FIRST_SEARCH).await);
         let mtu = MtuWatch::new(payload, network.mtu);
@@ -271,7 +270,7 @@ impl Node {
             path: link.as_ref().map(|link| link.path.clone()),
             payload: tell,
         };
-        let carrier = tokio::spawn(control.carry(line, outbox, inbox));
+        let carrier = tokio::spawn(control.carry(outbox, inbox));
         let framing = plane::framing(tun.mtu());
         let driver = Driver {
             session,

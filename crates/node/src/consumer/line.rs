@@ -5,15 +5,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use wayfare_api::ApiError;
 use wayfare_api::peer::{PeerClient, ProviderLine};
 use wayfare_identity::NodeId;
 use wayfare_session::{ConsumerFrame, ProviderFrame, SessionToken};
-use wayfare_transport::{BiStream, PathPace, QuicEndpoint, remote_address, watch_path};
+use wayfare_transport::{BiStream, PathPace, QuicEndpoint, discovered, remote_address, watch_path};
 
 use crate::NodeError;
+use crate::path::FIRST_SEARCH;
 use crate::reach::PathNow;
 
 /// A broken control stream is opened again this often while the session lives.
@@ -35,6 +38,15 @@ pub(super) struct ControlLine {
     pub(super) payload: watch::Sender<u16>,
 }
 
+/// A session attached to a connection.
+struct Attached {
+    at: SocketAddr,
+    connection: quinn::Connection,
+    line: ProviderLine,
+}
+
+type Attaching = BoxFuture<'static, Option<Attached>>;
+
 /// Watches the width of one connection's path until it is dropped.
 struct Watching(JoinHandle<()>);
 
@@ -45,98 +57,98 @@ impl Drop for Watching {
 }
 
 impl ControlLine {
-    /// Carries frames until the session is over or the provider is lost for good.
+    /// Carries frames until the session is over.
     pub(super) async fn carry(
         mut self,
-        first: ProviderLine,
         mut outbox: mpsc::Receiver<ConsumerFrame>,
         inbox: mpsc::Sender<ProviderFrame>,
     ) {
-        let mut line = Some(first);
-        let mut watching = self.watch();
+        let mut line = None;
+        let mut attaching = Some(self.attach(Duration::ZERO));
+        let mut watching = None;
         loop {
-            let Some(open) = &mut line else {
-                tokio::time::sleep(REATTACH).await;
-                if outbox.is_closed() || inbox.is_closed() {
-                    return;
-                }
-                line = self.attach_again().await;
-                if line.is_some() {
-                    watching = self.watch();
-                }
-                continue;
-            };
+            if attaching.is_none() && (line.is_none() || self.at != self.chosen()) {
+                attaching = Some(self.attach(REATTACH));
+            }
             tokio::select! {
-                frame = open.frames.next() => match frame {
-                    Some(Ok(frame)) => if inbox.send(frame).await.is_err() { return },
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "the provider's stream broke");
+                attached = finished(&mut attaching) => {
+                    attaching = None;
+                    if let Some(attached) = attached {
+                        line = Some(self.install(attached));
+                        watching = Some(self.watch());
+                    }
+                }
+                frame = next(&mut line) => match frame {
+                    Ok(frame) => if inbox.send(frame).await.is_err() { return },
+                    Err(why) => {
+                        tracing::debug!(why, "the provider's stream broke");
                         line = None;
                     }
-                    None => line = None,
                 },
-                frame = outbox.recv() => match frame {
-                    Some(frame) => if open.replies.send(frame).await.is_err() { line = None },
-                    None => return,
+                frame = outbox.recv(), if line.is_some() => match (frame, &line) {
+                    (Some(frame), Some(open)) => if open.replies.send(frame).await.is_err() { line = None },
+                    _ => return,
                 },
-                moved = self.moved() => if let Some((at, connection, attached)) = moved {
-                    let old = std::mem::replace(&mut self.connection, connection);
-                    self.at = at;
-                    line = Some(attached);
-                    watching = self.watch();
-                    old.close(quinn::VarInt::from_u32(0), b"moved");
-                },
+                () = moved(&mut self.path) => {
+                    // It moves at once, not after the pause that follows a failure.
+                    attaching = (self.at != self.chosen()).then(|| self.attach(Duration::ZERO)).or(attaching);
+                }
+                () = inbox.closed() => return,
             }
             let _ = &watching;
         }
     }
 
-    /// Waits for another path, and attaches there. `None` if that did not work; the old connection is as good as it was.
-    async fn moved(&mut self) -> Option<(SocketAddr, quinn::Connection, ProviderLine)> {
-        let Some(path) = &mut self.path else {
-            return std::future::pending().await;
-        };
-        let at = loop {
-            let at = path.borrow_and_update().at;
-            if at != self.at {
-                break at;
-            }
-            if path.changed().await.is_err() {
-                // Nobody looks for paths any more; this one stays.
-                return std::future::pending().await;
-            }
-        };
-        let attached = self.attach_at(at).await;
-        if attached.is_none() {
-            tracing::debug!("the control line stays where it is");
-            tokio::time::sleep(REATTACH).await;
-        }
-        attached
+    /// The address that the path's finder has chosen.
+    fn chosen(&self) -> SocketAddr {
+        self.path.as_ref().map_or(self.at, |path| path.borrow().at)
     }
 
-    async fn attach_at(
-        &self,
-        at: SocketAddr,
-    ) -> Option<(SocketAddr, quinn::Connection, ProviderLine)> {
-        let dialed = self.endpoint.dial_within(at, self.node.0, DIAL).await;
-        let connection = dialed
-            .inspect_err(|error| tracing::debug!(%error, "control"))
-            .ok()?;
-        let line = attach(&connection, self.token).await?;
-        Some((at, connection, line))
+    /// Attaches after a pause: on the connection that there is, if it goes where the path goes, else on a new one.
+    fn attach(&self, pause: Duration) -> Attaching {
+        let (endpoint, node, token) = (self.endpoint.clone(), self.node, self.token);
+        let at = self.chosen();
+        let present = Some(self.connection.clone())
+            .filter(|connection| at == self.at && connection.close_reason().is_none());
+        async move {
+            tokio::time::sleep(pause).await;
+            if let Some(connection) = present
+                && let Some(line) = converse(&connection, token).await
+            {
+                return Some(Attached {
+                    at,
+                    connection,
+                    line,
+                });
+            }
+            let dialed = endpoint.dial_within(at, node.0, DIAL).await;
+            let connection = dialed
+                .inspect_err(|error| tracing::debug!(%error, "the control line stays where it is"))
+                .ok()?;
+            let line = converse(&connection, token).await?;
+            // Known before it is told: the session's packets need not shrink for a moment.
+            discovered(&connection, FIRST_SEARCH).await;
+            Some(Attached {
+                at,
+                connection,
+                line,
+            })
+        }
+        .boxed()
     }
 
-    /// On the same connection, or on a new one along the path of the moment.
-    async fn attach_again(&mut self) -> Option<ProviderLine> {
-        if self.connection.close_reason().is_none()
-            && let Some(line) = attach(&self.connection, self.token).await
-        {
-            return Some(line);
+    fn install(&mut self, attached: Attached) -> ProviderLine {
+        let Attached {
+            at,
+            connection,
+            line,
+        } = attached;
+        let old = std::mem::replace(&mut self.connection, connection);
+        self.at = at;
+        if old.stable_id() != self.connection.stable_id() {
+            old.close(quinn::VarInt::from_u32(0), b"moved");
         }
-        let at = self.path.as_ref().map_or(self.at, |path| path.borrow().at);
-        let (at, connection, line) = self.attach_at(at).await?;
-        (self.at, self.connection) = (at, connection);
-        Some(line)
+        line
     }
 
     fn watch(&self) -> Watching {
@@ -147,7 +159,37 @@ impl ControlLine {
     }
 }
 
-async fn attach(connection: &quinn::Connection, token: SessionToken) -> Option<ProviderLine> {
+async fn finished(attaching: &mut Option<Attaching>) -> Option<Attached> {
+    match attaching {
+        Some(attaching) => attaching.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The provider's next frame, or why there is none; waits for ever without a line.
+async fn next(line: &mut Option<ProviderLine>) -> Result<ProviderFrame, String> {
+    let Some(open) = line else {
+        return std::future::pending().await;
+    };
+    match open.frames.next().await {
+        Some(Ok(frame)) => Ok(frame),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("it ended".to_owned()),
+    }
+}
+
+/// Waits until the path is another one; for ever when there is one only.
+async fn moved(path: &mut Option<watch::Receiver<PathNow>>) {
+    if let Some(watched) = path {
+        if watched.changed().await.is_ok() {
+            return;
+        }
+        *path = None;
+    }
+    std::future::pending().await
+}
+
+async fn converse(connection: &quinn::Connection, token: SessionToken) -> Option<ProviderLine> {
     let client = peer_client(connection).await.ok()?;
     client.converse(token).await.ok()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
 use wayfare_nat::{CallError, Opened, Ring, Swarm, SwarmEvent};
@@ -95,6 +95,7 @@ pub(super) struct Driver {
     hear: mpsc::Sender<Heard>,
     guesses: Guesses,
     ask_at: Instant,
+    attached: watch::Sender<usize>,
 }
 
 impl Driver {
@@ -105,6 +106,7 @@ impl Driver {
         events: mpsc::Receiver<SwarmEvent>,
         probes: Probes,
         commands: mpsc::Receiver<Command>,
+        attached: watch::Sender<usize>,
     ) -> Result<Self, NodeError> {
         let now = Clock::now();
         let (hear, heard) = mpsc::channel(HEARD);
@@ -132,6 +134,7 @@ impl Driver {
             hear,
             guesses: Guesses::default(),
             ask_at: now,
+            attached,
         })
     }
 
@@ -296,7 +299,7 @@ impl Driver {
         channel: Channel,
         seen: SocketAddr,
         carried: Carried,
-    ) -> Result<(u64, tokio::sync::watch::Receiver<PathNow>), NodeError> {
+    ) -> Result<(u64, watch::Receiver<PathNow>), NodeError> {
         let now = Clock::now();
         let secret = theirs.secret(ephemeral)?;
         let ours = self.place.description(ephemeral.public());
@@ -365,20 +368,24 @@ impl Driver {
                 if let Some(id) = self.by_channel.get(&channel).copied()
                     && let Some(link) = self.links.get_mut(&id)
                 {
-                    let path = link.carried.address();
-                    link.finder.remove_fallback(path);
-                    if link.finder.role() == Role::Callee && link.finder.selected().is_none() {
+                    // A caller that hangs up is done with us. A callee does so when it stops: the path itself will tell.
+                    if link.finder.role() == Role::Callee {
                         self.forget(id);
                     } else {
+                        let path = link.carried.address();
+                        link.finder.remove_fallback(path);
                         self.drive(id).await;
                     }
                 }
             }
             SwarmEvent::Attached(relay) => {
                 tracing::info!(%relay, "this relay rings us");
+                self.attached.send_modify(|count| *count += 1);
                 self.ask(relay.at);
             }
             SwarmEvent::Detached(relay) => {
+                self.attached
+                    .send_modify(|count| *count = count.saturating_sub(1));
                 tracing::warn!(%relay, "a relay is lost; it is dialed again");
             }
             SwarmEvent::Punched { node, .. } => tracing::debug!(%node, "the swarm punched a hole"),
