@@ -25,14 +25,22 @@ const fn row(
     }
 }
 
-/// The five rooms below the sans-IO line.
-pub(super) const THINKING: &[&str] = &["identity", "payment", "tunnel", "discovery", "session"];
+/// The six rooms below the sans-IO line.
+pub(super) const THINKING: &[&str] = &[
+    "identity",
+    "payment",
+    "tunnel",
+    "discovery",
+    "path",
+    "session",
+];
 
 const ROOMS_AND_DOORS: &[&str] = &[
     "identity",
     "payment",
     "tunnel",
     "discovery",
+    "path",
     "session",
     "transport",
     "nat",
