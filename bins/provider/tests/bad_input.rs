@@ -40,7 +40,7 @@ fn an_offer_that_cannot_work_is_told() {
     home.unset("advertise").fails(
         &["run"],
         Kind::Usage,
-        &["advertise is not set"],
+        &["neither advertise nor relays is set"],
         &["--set advertise="],
     );
     home.set("advertise", "192.0.2.7, 192.0.2.8:1").fails(

@@ -17,7 +17,8 @@ pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
     for interface in getifaddrs()? {
         let flags = interface.flags;
         let up = flags.contains(InterfaceFlags::IFF_UP);
-        if !up || flags.contains(InterfaceFlags::IFF_LOOPBACK) || is_tun(&interface.interface_name) {
+        if !up || flags.contains(InterfaceFlags::IFF_LOOPBACK) || is_tun(&interface.interface_name)
+        {
             continue;
         }
         let Some(address) = interface.address else {
