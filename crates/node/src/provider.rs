@@ -30,8 +30,8 @@ use wayfare_payment::{
 };
 use wayfare_session::{Exit, ExitConfig, SessionStatus};
 use wayfare_transport::{
-    Clock, Pump, QuicIdentity, SharedSocket, SocketOptions, Tun, TunDevice, TunOptions,
-    quic_endpoint,
+    Clock, Pump, QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, Tun, TunDevice,
+    TunOptions, quic_endpoint,
 };
 use wayfare_tunnel::{EndpointConfig, StaticSecret};
 
@@ -162,6 +162,7 @@ pub struct Provider {
     sessions: watch::Receiver<usize>,
     local: SocketAddr,
     node: NodeId,
+    endpoint: QuicEndpoint,
     _reach: Reach,
 }
 
@@ -281,7 +282,7 @@ impl ProviderBuilder {
             stop.clone(),
         );
         let tasks = vec![
-            tokio::spawn(peer::listen(endpoint, desk, stop.clone())),
+            tokio::spawn(peer::listen(endpoint.clone(), desk, stop.clone())),
             tokio::spawn(paths::keep(self.device.clone(), path_changes)),
             tokio::spawn(announce(
                 announcer,
@@ -301,6 +302,7 @@ impl ProviderBuilder {
             sessions,
             local,
             node: node_key.id(),
+            endpoint,
             _reach: reach,
         })
     }
@@ -508,6 +510,8 @@ impl Provider {
                 abort.abort();
             }
         }
+        // Relays and consumers learn of it now, not by waiting.
+        self.endpoint.close().await;
         self.driver.abort();
         // The exit's rules fall only after its device: until then they stand between consumers and this computer's networks. A
         // task that has finished may have been awaited before.

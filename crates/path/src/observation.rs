@@ -74,6 +74,8 @@ pub struct Observations {
     local: Vec<SocketAddr>,
     /// Oldest first.
     heard: Vec<Observation>,
+    /// Whom we asked, in the order of the flows.
+    asked: Vec<SocketAddr>,
     blocked: bool,
 }
 
@@ -84,7 +86,20 @@ impl Observations {
         Self {
             local: local.into_iter().map(canonical).collect(),
             heard: Vec::new(),
+            asked: Vec::new(),
             blocked: false,
+        }
+    }
+
+    /// We are about to ask `by`. NATs number flows as they begin, and replies come in any order: the step from one flow to the next
+    /// is told by the order of the questions.
+    pub fn asking(&mut self, by: SocketAddr) {
+        let by = canonical(by);
+        if !self.asked.contains(&by) {
+            if self.asked.len() == MAX_OBSERVERS {
+                self.asked.remove(0);
+            }
+            self.asked.push(by);
         }
     }
 
@@ -186,7 +201,14 @@ impl Observations {
     fn seen_by_distinct_observers(&self) -> Vec<SocketAddr> {
         let mut ips: Vec<IpAddr> = Vec::new();
         let mut seen = Vec::new();
-        for heard in self.heard.iter().filter(|heard| heard.seen.is_ipv4()) {
+        let mut flows: Vec<_> = self
+            .heard
+            .iter()
+            .filter(|heard| heard.seen.is_ipv4())
+            .collect();
+        // Stable: whoever was not asked keeps its place among the like.
+        flows.sort_by_key(|heard| self.asked.iter().position(|by| *by == heard.by));
+        for heard in flows {
             if !ips.contains(&heard.by.ip()) {
                 ips.push(heard.by.ip());
                 seen.push(heard.seen);
@@ -266,6 +288,20 @@ mod tests {
         ] {
             assert_eq!(class(local, &seen), expect, "{seen:?}");
         }
+    }
+
+    #[test]
+    fn flows_are_ordered_by_the_questions_not_by_the_replies() {
+        let mut observations = Observations::default();
+        let servers: [SocketAddr; 2] = ["1.1.1.1:9".parse().unwrap(), "2.1.1.1:9".parse().unwrap()];
+        servers.iter().for_each(|by| observations.asking(*by));
+        observations.observe(servers[1], "9.9.9.9:3001".parse().unwrap());
+        observations.observe(servers[0], "9.9.9.9:3000".parse().unwrap());
+        let expect = NatClass::Sequential {
+            delta: 1,
+            last_port: 3001,
+        };
+        assert_eq!(observations.class(), expect);
     }
 
     #[test]

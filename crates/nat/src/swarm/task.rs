@@ -64,6 +64,8 @@ pub(super) struct Driver {
     calls: HashMap<OutboundRequestId, Pending>,
     /// Connections that a relay's circuit carries.
     carried: HashSet<ConnectionId>,
+    /// The one direct connection that each peer keeps to us.
+    inbound: HashMap<PeerId, ConnectionId>,
 }
 
 impl Driver {
@@ -98,6 +100,7 @@ impl Driver {
             relays: BTreeMap::new(),
             calls: HashMap::new(),
             carried: HashSet::new(),
+            inbound: HashMap::new(),
         })
     }
 
@@ -265,6 +268,9 @@ impl Driver {
                     self.carried.insert(connection_id);
                     return;
                 }
+                if endpoint.is_listener() {
+                    self.replace_inbound(peer_id, connection_id);
+                }
                 self.connected(peer_id);
             }
             Libp2pEvent::ConnectionClosed {
@@ -274,6 +280,9 @@ impl Driver {
                 ..
             } => {
                 self.carried.remove(&connection_id);
+                if self.inbound.get(&peer_id) == Some(&connection_id) {
+                    self.inbound.remove(&peer_id);
+                }
                 if num_established == 0 {
                     self.disconnected(peer_id);
                 }
@@ -289,6 +298,14 @@ impl Driver {
                 tracing::debug!(?peer_id, %error, "a connection was not made");
             }
             other => tracing::trace!(?other, "swarm"),
+        }
+    }
+
+    /// A peer that dials us again has given up what it had, perhaps without a word (a restart, a NAT that forgot): requests to it
+    /// must not go there.
+    fn replace_inbound(&mut self, peer: PeerId, newest: ConnectionId) {
+        if let Some(older) = self.inbound.insert(peer, newest) {
+            self.swarm.close_connection(older);
         }
     }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use wayfare_session::Exit;
 
-/// A payment takes two round trips, consumer and Hermes, and a few milliseconds: time for two across an ocean. What waits longer is
-/// sent again by its sender anyway.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// A payment takes two round trips, consumer and Hermes, and a few milliseconds: 0.6 s across an ocean and through a relay. A
+/// connection's first packet sent again after that second would be later than one that has waited.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// One session's packets in one direction, in bytes: a stream's usual window, so that none of it is lost.
 const SESSION_BYTES: usize = 4 << 20;
 /// All sessions' packets in one direction, in bytes. Both directions at worst: 64 MiB, and a sixth of it for their places.

@@ -460,7 +460,8 @@ impl Driver {
         relays.map(|relay| relay.at).any(|relay| relay == at)
     }
 
-    fn ask(&self, at: SocketAddr) {
+    fn ask(&mut self, at: SocketAddr) {
+        self.place.asking(at);
         let transaction = chance::bytes().unwrap_or_default();
         if let Err(error) = self.socket.try_send(at, &observe_request(transaction)) {
             tracing::debug!(%error, "a relay was not asked how it sees us");
@@ -538,7 +539,7 @@ impl Driver {
         }
         if now >= self.ask_at {
             self.ask_at = now + ASK_EVERY;
-            for relay in &self.relays {
+            for relay in self.relays.clone() {
                 self.ask(relay.at);
             }
         }

@@ -26,6 +26,11 @@ impl Place {
         }
     }
 
+    /// We are about to ask somebody how it sees us.
+    pub(super) fn asking(&mut self, by: SocketAddr) {
+        self.observations.asking(by);
+    }
+
     /// Somebody saw us. Says whether that is news.
     pub(super) fn observe(&mut self, by: SocketAddr, seen: SocketAddr) -> bool {
         self.observations.observe(by, seen)
