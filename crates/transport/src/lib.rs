@@ -5,6 +5,7 @@
 //! It refuses to know what a session, a price or a proposal is, and it never changes routes,
 //! addresses or firewall rules: that is the work of `host`.
 
+pub mod carrier;
 pub mod clock;
 pub mod pump;
 pub mod quic;
@@ -12,6 +13,7 @@ pub mod socket;
 pub mod steer;
 pub mod tun;
 
+pub use carrier::{Kind as PipeKind, Pipe, PipeDoor, PipeError, open_pipe};
 pub use clock::Clock;
 pub use pump::{Plane, Pump, PumpError, PumpStats, Released};
 pub use quic::{

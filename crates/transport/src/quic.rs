@@ -4,8 +4,8 @@
 //! no certificate authorities, no names, no session resumption and no 0-RTT. Who a node key
 //! belongs to is for others to find out.
 //!
-//! Two protocols share the endpoint, told apart by ALPN: sessions, and the swarm that nodes find
-//! each other by.
+//! Three protocols share the endpoint, told apart by ALPN: sessions, the swarm that nodes find each
+//! other by, and pipes that carry the other two where nothing but QUIC passes.
 
 mod accept;
 mod error;
@@ -40,6 +40,8 @@ use verify::{AnyNode, ExactNode};
 pub const ALPN: &[u8] = b"wayfare/1";
 /// As [`ALPN`], of the swarm.
 pub const SWARM_ALPN: &[u8] = b"wayfare-swarm/1";
+/// As [`ALPN`], of pipes: what a browser asks for, since an observer can read it.
+pub const PIPE_ALPN: &[u8] = b"h3";
 
 /// Keeps NAT mappings alive: the shortest UDP timeouts seen in home routers are about 30 s, and
 /// this allows for two lost packets before that.
@@ -62,12 +64,12 @@ const UNI_STREAMS: u32 = 4;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
 /// What one peer can make us hold in unread QUIC datagrams, and we in unsent ones.
-const DATAGRAM_BUFFER: usize = 1 << 20;
+pub(crate) const DATAGRAM_BUFFER: usize = 1 << 20;
 /// Handshakes under way, as many waiting to be begun, and what these may buffer altogether.
 const WAITING_HANDSHAKES: usize = 256;
 const HANDSHAKE_BUFFERS: u64 = 4 << 20;
 /// The name TLS wants; never sent, since SNI is off, and never compared.
-const NO_NAME: &str = "node";
+pub(crate) const NO_NAME: &str = "node";
 
 /// A QUIC endpoint that both serves and dials. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -86,6 +88,8 @@ pub enum Protocol {
     Session,
     /// Nodes that find and reach each other, [`SWARM_ALPN`].
     Swarm,
+    /// Datagrams of the shared socket inside those of the connection, [`PIPE_ALPN`].
+    Pipe,
 }
 
 impl Protocol {
@@ -93,6 +97,7 @@ impl Protocol {
         match self {
             Self::Session => ALPN,
             Self::Swarm => SWARM_ALPN,
+            Self::Pipe => PIPE_ALPN,
         }
     }
 }
@@ -166,6 +171,16 @@ impl QuicEndpoint {
             .await
     }
 
+    /// As [`dial`](Self::dial), for a pipe.
+    pub(crate) async fn dial_pipe(
+        &self,
+        addr: SocketAddr,
+        node_key: [u8; 32],
+    ) -> Result<Connection, DialError> {
+        self.dial_as(Protocol::Pipe, addr, node_key, DIAL_TIMEOUT)
+            .await
+    }
+
     async fn dial_as(
         &self,
         protocol: Protocol,
@@ -203,6 +218,11 @@ impl QuicEndpoint {
     #[must_use]
     pub fn swarm_connections(&self) -> Option<mpsc::Receiver<Connection>> {
         self.door.swarm()
+    }
+
+    /// As [`swarm_connections`](Self::swarm_connections), of peers that lay pipes.
+    pub(crate) fn pipe_connections(&self) -> Option<mpsc::Receiver<Connection>> {
+        self.door.pipes()
     }
 
     /// Our own node key.
@@ -245,7 +265,7 @@ impl QuicEndpoint {
         let tls = QuicClientConfig::try_from(tls).map_err(no_initial_suite)?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
         config.transport_config(Arc::clone(match protocol {
-            Protocol::Session => &self.session,
+            Protocol::Session | Protocol::Pipe => &self.session,
             Protocol::Swarm => &self.swarm,
         }));
         Ok(config)
@@ -273,10 +293,10 @@ pub fn alpn(connection: &Connection) -> Protocol {
         let shaken = shaken.downcast::<quinn::crypto::rustls::HandshakeData>();
         shaken.ok()?.protocol
     });
-    if shaken.is_some_and(|name| name == SWARM_ALPN) {
-        Protocol::Swarm
-    } else {
-        Protocol::Session
+    match shaken.as_deref() {
+        Some(SWARM_ALPN) => Protocol::Swarm,
+        Some(PIPE_ALPN) => Protocol::Pipe,
+        Some(_) | None => Protocol::Session,
     }
 }
 
@@ -296,7 +316,7 @@ fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(identity.certificate());
-    tls.alpn_protocols = vec![ALPN.to_vec(), SWARM_ALPN.to_vec()];
+    tls.alpn_protocols = [ALPN, SWARM_ALPN, PIPE_ALPN].map(<[u8]>::to_vec).to_vec();
     tls.send_tls13_tickets = 0;
     let tls = QuicServerConfig::try_from(tls).map_err(no_initial_suite)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));

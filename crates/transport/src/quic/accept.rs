@@ -34,22 +34,33 @@ pub(super) struct Door {
         watch::Sender<bool>,
         tokio::sync::Mutex<mpsc::Receiver<Connection>>,
     ),
-    swarm: (
-        watch::Sender<bool>,
-        Mutex<Option<mpsc::Receiver<Connection>>>,
-    ),
+    swarm: Once,
+    pipes: Once,
     task: AbortHandle,
 }
+
+/// Connections that one owner takes for good.
+type Once = (
+    watch::Sender<bool>,
+    Mutex<Option<mpsc::Receiver<Connection>>>,
+);
 
 impl Door {
     /// On the current runtime.
     pub(super) fn open(endpoint: Endpoint) -> Self {
         let (session_served, session, sessions) = Hall::open();
         let (swarm_served, swarm, swarms) = Hall::open();
-        let task = tokio::spawn(take(endpoint, Halls { session, swarm }));
+        let (pipe_served, pipe, pipes) = Hall::open();
+        let halls = Halls {
+            session,
+            swarm,
+            pipe,
+        };
+        let task = tokio::spawn(take(endpoint, halls));
         Self {
             session: (session_served, tokio::sync::Mutex::new(sessions)),
             swarm: (swarm_served, Mutex::new(Some(swarms))),
+            pipes: (pipe_served, Mutex::new(Some(pipes))),
             task: task.abort_handle(),
         }
     }
@@ -61,14 +72,21 @@ impl Door {
     }
 
     pub(super) fn swarm(&self) -> Option<mpsc::Receiver<Connection>> {
-        let (served, waiting) = &self.swarm;
-        let taken = waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        served.send_replace(true);
-        taken
+        claim(&self.swarm)
     }
+
+    pub(super) fn pipes(&self) -> Option<mpsc::Receiver<Connection>> {
+        claim(&self.pipes)
+    }
+}
+
+fn claim((served, waiting): &Once) -> Option<mpsc::Receiver<Connection>> {
+    let taken = waiting
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    served.send_replace(true);
+    taken
 }
 
 impl Drop for Door {
@@ -96,6 +114,7 @@ impl Hall {
 struct Halls {
     session: Hall,
     swarm: Hall,
+    pipe: Hall,
 }
 
 async fn take(endpoint: Endpoint, halls: Halls) {
@@ -136,6 +155,7 @@ async fn shake_hands(incoming: Incoming, halls: Halls) {
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(SWARM_BIDI_STREAMS));
             halls.swarm
         }
+        Protocol::Pipe => halls.pipe,
     };
     let Hall { mut served, line } = hall;
     let handed_over = async {

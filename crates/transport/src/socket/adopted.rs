@@ -58,6 +58,29 @@ impl Drop for Adopted {
 }
 
 impl SharedSocket {
+    /// The firewall mark of what the shared socket sends.
+    pub(crate) fn mark(&self) -> Option<u32> {
+        let mark = getsockopt(&self.inner.port.io, sockopt::Mark).ok();
+        mark.filter(|mark| *mark != 0)
+    }
+
+    /// A TCP socket that leaves by the same way as the shared one: with its firewall mark, and, if it
+    /// is bound to one address of `to`'s family, from there.
+    pub(crate) fn tcp_companion(&self, to: SocketAddr) -> io::Result<tokio::net::TcpSocket> {
+        let socket = match to {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        if let Some(mark) = self.mark() {
+            setsockopt(&socket, sockopt::Mark, &mark)?;
+        }
+        let from = canonical(self.local_addr()).ip();
+        if !from.is_unspecified() && from.is_ipv4() == to.is_ipv4() {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        Ok(socket)
+    }
+
     /// Another IPv4 socket, on a port of the kernel's choice and with this one's firewall mark:
     /// one of many that may be adopted.
     ///

@@ -1,0 +1,92 @@
+//! A pipe inside the datagrams of a QUIC connection. It shares the UDP port with everything else, and
+//! shows an observer a handshake for `h3` and packets that he cannot read.
+//!
+//! It refuses paths on which QUIC's own first packets would not fit inside.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{Connection, SendDatagramError};
+use tokio::time::{sleep, timeout};
+
+use super::PipeError;
+use super::line::ROOM;
+use crate::quic::{DATAGRAM_BUFFER, LEAST_PAYLOAD, QuicEndpoint, remote_address};
+use crate::socket::{Carried, Carrier, SharedSocket};
+
+/// What must fit inside: QUIC's smallest first packet, behind the head of a relay frame.
+const LEAST_ROOM: usize = LEAST_PAYLOAD as usize + 8;
+/// A connection begins with packets of 1,200 bytes and finds out within round trips that the path carries more.
+const WIDENING: Duration = Duration::from_secs(3);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Datagrams of one connection.
+#[derive(Debug)]
+struct Datagrams(Connection);
+
+impl Carrier for Datagrams {
+    fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        // When the connection's own buffer is full it drops the oldest; ours is smaller and drops the newest.
+        let queued = DATAGRAM_BUFFER.saturating_sub(self.0.datagram_send_buffer_space());
+        if queued + datagram.len() > ROOM {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let sent = self.0.send_datagram(Bytes::copy_from_slice(datagram));
+        sent.map_err(|error| match error {
+            // The path became narrower since it was asked.
+            SendDatagramError::TooLarge => io::ErrorKind::WouldBlock.into(),
+            SendDatagramError::ConnectionLost(_)
+            | SendDatagramError::UnsupportedByPeer
+            | SendDatagramError::Disabled => io::Error::new(io::ErrorKind::BrokenPipe, error),
+        })
+    }
+
+    fn most(&self) -> usize {
+        self.0.max_datagram_size().unwrap_or(0)
+    }
+}
+
+/// A connection that is wide enough for a pipe.
+pub(super) async fn dial(
+    endpoint: &QuicEndpoint,
+    relay: SocketAddr,
+    node_key: [u8; 32],
+) -> Result<Connection, PipeError> {
+    let connection = endpoint.dial_pipe(relay, node_key).await?;
+    let room = || connection.max_datagram_size().unwrap_or(0);
+    let widened = timeout(WIDENING, async {
+        while room() < LEAST_ROOM {
+            sleep(LOOK).await;
+        }
+    });
+    match widened.await {
+        Ok(()) => Ok(connection),
+        Err(_) => Err(PipeError::Narrow {
+            relay: remote_address(&connection),
+            room: room(),
+        }),
+    }
+}
+
+/// The virtual address of `connection`.
+pub(super) fn lay(socket: &SharedSocket, connection: &Connection) -> Result<Carried, PipeError> {
+    let datagrams = Datagrams(connection.clone());
+    let carried = socket.open_carried(std::sync::Arc::new(datagrams));
+    carried.map_err(PipeError::Socket)
+}
+
+/// Takes in what arrives until the connection is lost.
+pub(super) async fn carry(connection: &Connection, carried: &Carried) {
+    loop {
+        match connection.read_datagram().await {
+            Ok(datagram) => carried.deliver(&datagram),
+            Err(why) => {
+                tracing::debug!(%why, "a pipe inside QUIC ends");
+                return;
+            }
+        }
+    }
+}
