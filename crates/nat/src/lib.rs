@@ -10,6 +10,7 @@ mod candidates;
 mod circuit;
 mod connections;
 mod ground;
+mod mapping;
 mod muxer;
 mod relay;
 mod swarm;
@@ -17,5 +18,6 @@ mod transport;
 
 pub use calls::MAX_WORD;
 pub use ground::{Ground, Port};
+pub use mapping::{Mapper, MapperConfig, Protocol, Refusal, RouterAnswers};
 pub use relay::{ChannelUse, RelayBoard, RelayLimits, RelayRefusal};
 pub use swarm::{CallError, Opened, Ring, Swarm, SwarmConfig, SwarmError, SwarmEvent};
