@@ -9,6 +9,7 @@ mod calls;
 mod candidates;
 mod circuit;
 mod connections;
+mod dht;
 mod ground;
 mod mapping;
 mod muxer;
@@ -17,6 +18,7 @@ mod swarm;
 mod transport;
 
 pub use calls::MAX_WORD;
+pub use dht::{Admitted, DhtConfig, DhtError, MAX_VALUE, REPLICAS, Records, Topic};
 pub use ground::{Ground, Port};
 pub use mapping::{Mapper, MapperConfig, Protocol, Refusal, RouterAnswers};
 pub use relay::{ChannelUse, RelayBoard, RelayLimits, RelayRefusal};

@@ -7,12 +7,14 @@ mod task;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
 
+use crate::dht::{DhtCommand, DhtConfig, DhtError, Topic};
 use crate::relay::{RelayBoard, RelayLimits};
 use crate::{Ground, MAX_WORD};
 
@@ -26,6 +28,8 @@ pub struct SwarmConfig {
     pub key: NodeKey,
     /// Whether this node carries for others, and how much.
     pub relay: Option<RelayLimits>,
+    /// Whether and how it takes part in the distributed table.
+    pub dht: Option<DhtConfig>,
 }
 
 /// A running swarm. Cheap to clone; it ends with the last clone.
@@ -187,6 +191,7 @@ enum Command {
         relay: NodeAddress,
         to: NodeId,
     },
+    Dht(DhtCommand),
 }
 
 impl Swarm {
@@ -202,7 +207,7 @@ impl Swarm {
         let board = config.relay.map(|limits| Arc::new(RelayBoard::new(limits)));
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (tell, events) = mpsc::channel(QUEUE);
-        let task = task::Driver::new(&config.key, board.clone(), ground, incoming, inbox, tell)?;
+        let task = task::Driver::new(config, board.clone(), ground, incoming, inbox, tell)?;
         let task = tokio::spawn(task.run());
         let swarm = Self {
             commands,
@@ -278,5 +283,46 @@ impl Swarm {
     /// [`SwarmEvent::Punched`].
     pub async fn circuit(&self, relay: NodeAddress, to: NodeId) {
         let _ = self.commands.send(Command::Circuit { relay, to }).await;
+    }
+
+    /// Joins the distributed table through nodes that serve in it. Those already named are not forgotten.
+    pub async fn bootstrap(&self, nodes: Vec<NodeAddress>) {
+        let command = Command::Dht(DhtCommand::Bootstrap(nodes));
+        let _ = self.commands.send(command).await;
+    }
+
+    /// Brings a record to the nodes closest to a topic; returns how many keep it. Takes 2 s where nodes have died, at most 9 s.
+    ///
+    /// # Errors
+    /// [`DhtError`].
+    pub async fn publish(&self, topic: Topic, value: Vec<u8>) -> Result<usize, DhtError> {
+        let (done, kept) = oneshot::channel();
+        let command = DhtCommand::Publish { topic, value, done };
+        let sent = self.commands.send(Command::Dht(command)).await;
+        sent.map_err(|_| DhtError::Stopped)?;
+        kept.await.map_err(|_| DhtError::Off)?
+    }
+
+    /// The records under a topic, all of them admitted. Ends when everybody near it was asked; from `enough` on with what there
+    /// is, at `limit` in any case.
+    ///
+    /// # Errors
+    /// [`DhtError`].
+    pub async fn find(
+        &self,
+        topic: Topic,
+        enough: Duration,
+        limit: Duration,
+    ) -> Result<Vec<Vec<u8>>, DhtError> {
+        let (done, found) = oneshot::channel();
+        let command = DhtCommand::Find {
+            topic,
+            enough,
+            limit,
+            done,
+        };
+        let sent = self.commands.send(Command::Dht(command)).await;
+        sent.map_err(|_| DhtError::Stopped)?;
+        found.await.map_err(|_| DhtError::Off)?
     }
 }

@@ -97,6 +97,7 @@ impl Reach {
         let swarm_config = SwarmConfig {
             key: config.key.clone(),
             relay: config.serves,
+            dht: None,
         };
         let (swarm, events) = Swarm::start(swarm_config, Arc::new(ground), incoming)?;
         let board = swarm.board().cloned();

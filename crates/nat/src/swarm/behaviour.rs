@@ -20,6 +20,7 @@ use crate::calls::{self, CallCodec};
 use crate::candidates::Candidates;
 use crate::circuit::CircuitTls;
 use crate::connections::Connections;
+use crate::dht::{Table, Words, assemble_kad, assemble_words};
 use crate::transport::Shared;
 
 const IDENTIFY: &str = "/wayfare/identify/1";
@@ -47,15 +48,19 @@ pub(super) struct Behaviour {
     pub(super) autonat_server: Toggle<libp2p_autonat::v2::server::Behaviour>,
     pub(super) calls: request_response::Behaviour<CallCodec>,
     pub(super) candidates: Candidates,
+    pub(super) kad: Toggle<Table>,
+    pub(super) words: Toggle<Words>,
 }
 
-/// Puts the swarm together. `serves`: whether it relays for others and tests their addresses.
+/// Puts the swarm together. `serves`: whether it relays for others and tests their addresses;
+/// `dht`: whether it takes part in the distributed table, and serves there.
 pub(super) fn assemble(
     keypair: &Keypair,
     ground: &Arc<dyn Ground>,
     incoming: mpsc::Receiver<Connection>,
     connections: Connections,
     serves: bool,
+    dht: Option<bool>,
 ) -> Swarm<Behaviour> {
     let us = keypair.public().to_peer_id();
     let (circuits, relay_client) = libp2p_relay::client::new(us);
@@ -92,6 +97,8 @@ pub(super) fn assemble(
                 .with_max_concurrent_streams(CALLS_AT_ONCE),
         ),
         candidates: Candidates::default(),
+        kad: dht.map(|serves| assemble_kad(us, serves)).into(),
+        words: dht.map(assemble_words).into(),
     };
     let config = libp2p_swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE)

@@ -15,19 +15,22 @@ use libp2p_swarm::{ConnectionId, SwarmEvent as Libp2pEvent};
 use quinn::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
-use wayfare_identity::{NodeAddress, NodeId, NodeKey};
+use wayfare_identity::{NodeAddress, NodeId};
 
 use super::behaviour::{Behaviour, BehaviourEvent, assemble};
 use super::service::Service;
-use super::{CallError, Command, Opened, SwarmError, SwarmEvent};
+use super::{CallError, Command, Opened, SwarmConfig, SwarmError, SwarmEvent};
 use crate::Ground;
 use crate::address::{multiaddr, node_id, peer_id, socket_addr};
 use crate::calls::{Reply, Request};
 use crate::connections::Connections;
+use crate::dht::{self, Dht, Net};
 use crate::relay::RelayBoard;
 
 /// How often relays are looked after.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// How exactly the distributed table's searches keep their time.
+const SEARCH_STEP: Duration = Duration::from_millis(100);
 /// A lost relay is dialed again after 1, 2, 4 … and at most so many seconds.
 const MOST_BACK_OFF: Duration = Duration::from_secs(30);
 /// Relays that we stay connected to.
@@ -66,21 +69,34 @@ pub(super) struct Driver {
     carried: HashSet<ConnectionId>,
     /// The one direct connection that each peer keeps to us.
     inbound: HashMap<PeerId, ConnectionId>,
+    dht: Option<Dht>,
 }
 
 impl Driver {
     pub(super) fn new(
-        key: &NodeKey,
+        config: SwarmConfig,
         board: Option<Arc<RelayBoard>>,
         ground: Arc<dyn Ground>,
         incoming: mpsc::Receiver<Connection>,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<SwarmEvent>,
     ) -> Result<Self, SwarmError> {
-        let keypair = Keypair::ed25519_from_bytes(*key.seed())?;
+        let keypair = Keypair::ed25519_from_bytes(*config.key.seed())?;
         let connections = Connections::default();
         let serves = board.is_some();
-        let mut swarm = assemble(&keypair, &ground, incoming, connections.clone(), serves);
+        let table = config.dht.as_ref().map(|dht| dht.serves);
+        let mut swarm = assemble(
+            &keypair,
+            &ground,
+            incoming,
+            connections.clone(),
+            serves,
+            table,
+        );
+        let us = *swarm.local_peer_id();
+        let now = ground.now();
+        let of_swarm = connections.clone();
+        let dht = config.dht.map(|dht| Dht::new(dht, us, of_swarm, now));
         // The socket listens already; this tells the swarm where. Nothing is dialed before.
         let anywhere = multiaddr(SocketAddr::from(([0, 0, 0, 0], 1)));
         let listened = swarm.listen_on(anywhere);
@@ -101,12 +117,15 @@ impl Driver {
             calls: HashMap::new(),
             carried: HashSet::new(),
             inbound: HashMap::new(),
+            dht,
         })
     }
 
     pub(super) async fn run(mut self) {
         let mut look_after = interval(LOOK_AFTER);
         look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut search = interval(SEARCH_STEP);
+        search.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -121,13 +140,41 @@ impl Driver {
                 _ = look_after.tick() => {
                     self.service.refresh(self.ground.now());
                     self.dial_relays();
+                    let unused = self.with_dht(Dht::look_after).unwrap_or_default();
+                    for connection in unused {
+                        self.swarm.close_connection(connection);
+                    }
+                }
+                _ = search.tick(), if self.dht.as_ref().is_some_and(Dht::is_busy) => {
+                    self.with_dht(Dht::step_all);
                 }
             }
         }
     }
 
+    /// Lets the distributed table do something; nothing where this node takes no part.
+    fn with_dht<T>(&mut self, act: impl FnOnce(&mut Dht, &mut Net<'_>) -> T) -> Option<T> {
+        let now = self.ground.now();
+        let Behaviour { kad, words, .. } = self.swarm.behaviour_mut();
+        let (Some(dht), Some(kad), Some(words)) = (&mut self.dht, kad.as_mut(), words.as_mut())
+        else {
+            return None;
+        };
+        Some(act(dht, &mut Net { kad, words, now }))
+    }
+
+    /// A connection to this peer is not only for questions of the table.
+    fn want(&mut self, node: NodeId) {
+        if let (Some(dht), Some(peer)) = (&mut self.dht, peer_id(node)) {
+            dht.let_go(&peer);
+        }
+    }
+
     fn carry_out(&mut self, command: Command) {
         match command {
+            Command::Dht(command) => {
+                self.with_dht(|dht, net| dht.carry_out(command, net));
+            }
             Command::Attach(address) => self.attach(address),
             Command::Detach(node) => self.detach(node),
             Command::Dial(node) => self.dial(node),
@@ -137,6 +184,7 @@ impl Driver {
                 offer,
                 opened,
             } => {
+                self.want(relay.node);
                 let request = Request::Open { to, offer };
                 match peer_id(relay.node).filter(|_| self.calls.len() < MOST_CALLS) {
                     Some(peer) => {
@@ -179,6 +227,7 @@ impl Driver {
     }
 
     fn attach(&mut self, address: NodeAddress) {
+        self.want(address.node);
         let Some(peer) = peer_id(address.node) else {
             tracing::warn!(relay = %address, "this relay's node key is none");
             return;
@@ -224,6 +273,7 @@ impl Driver {
     }
 
     fn dial(&mut self, node: NodeAddress) {
+        self.want(node.node);
         if let Some(peer) = peer_id(node.node) {
             dial(&mut self.swarm, peer, node.at);
         }
@@ -247,6 +297,8 @@ impl Driver {
         let (Some(carrier), Some(peer)) = (peer_id(relay.node), peer_id(to)) else {
             return;
         };
+        self.want(relay.node);
+        self.want(to);
         let through = multiaddr(relay.at)
             .with(Protocol::P2p(carrier))
             .with(Protocol::P2pCircuit)
@@ -262,6 +314,7 @@ impl Driver {
                 peer_id,
                 connection_id,
                 endpoint,
+                num_established,
                 ..
             } => {
                 if endpoint.is_relayed() {
@@ -270,6 +323,10 @@ impl Driver {
                 }
                 if endpoint.is_listener() {
                     self.replace_inbound(peer_id, connection_id);
+                } else if num_established.get() == 1
+                    && let Some(dht) = &mut self.dht
+                {
+                    dht.connected(peer_id, connection_id, self.ground.now());
                 }
                 self.connected(peer_id);
             }
@@ -284,6 +341,9 @@ impl Driver {
                     self.inbound.remove(&peer_id);
                 }
                 if num_established == 0 {
+                    if let Some(dht) = &mut self.dht {
+                        dht.let_go(&peer_id);
+                    }
                     self.disconnected(peer_id);
                 }
             }
@@ -339,6 +399,9 @@ impl Driver {
     fn handle_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Calls(event) => self.handle_call(event),
+            BehaviourEvent::Words(event) => {
+                self.with_dht(|dht, net| dht.handle(event, net));
+            }
             BehaviourEvent::Identify(libp2p_identify::Event::Received {
                 connection_id,
                 peer_id,
@@ -346,6 +409,9 @@ impl Driver {
             }) => {
                 // Over a circuit the other end sees the relay, not us.
                 let direct = !self.carried.contains(&connection_id);
+                if direct && dht::is_serving(&info.protocols) {
+                    self.with_dht(|dht, net| dht.serves(peer_id, net));
+                }
                 let seen = socket_addr(&info.observed_addr).filter(|_| direct);
                 let by = self.connections.address(&peer_id);
                 if let (Some((us, _)), Some(by)) = (seen, by) {
