@@ -93,8 +93,9 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "natlab",
-        summary: "the programs behind every pair of boxes that homes have, each box proved first",
-        rest: None,
+        summary: "the programs behind every pair of boxes that homes have, each box proved first; \
+                  `natlab --survive`: downloads that go on whatever happens, or those NAMEd",
+        rest: Some("NAME"),
         flags: &[
             Flag {
                 name: "--cell",
@@ -121,6 +122,11 @@ pub const COMMANDS: &[Command] = &[
                 name: "--prove",
                 value: None,
                 help: "prove every kind of box and the delay line, without the programs",
+            },
+            Flag {
+                name: "--survive",
+                value: None,
+                help: "downloads through changes of path, address, family, box and relay",
             },
             PROGRAMS,
             KEEP,
@@ -275,6 +281,13 @@ pub const COMMANDS: &[Command] = &[
         rest: Some("LISTEN=TARGET"),
         flags: &[],
         run: natlab::door::run,
+    },
+    Command {
+        name: "natlab-origin",
+        summary: "",
+        rest: Some("WORD"),
+        flags: &[],
+        run: natlab::survival::origin,
     },
     Command {
         name: "natlab-fetch",

@@ -16,6 +16,7 @@ pub mod programs;
 pub mod prove;
 mod rules;
 pub mod services;
+pub mod survival;
 pub mod trial;
 pub mod world;
 
@@ -55,6 +56,11 @@ const NEEDED: &[&str] = &[
 /// # Errors
 /// When a part does not work at all, or on a signal.
 pub fn run(given: &Given) -> anyhow::Result<Outcome> {
+    if given.has("--survive") {
+        need::need(NEEDED)?;
+        return survival::run(given);
+    }
+    ensure!(given.rest.is_empty(), "only --survive takes names");
     let cells = chosen(given)?;
     if given.has("--list") {
         for cell in &cells {

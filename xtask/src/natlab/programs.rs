@@ -105,6 +105,7 @@ pub fn provider_settings(
 pub struct Relays {
     nodes: Vec<String>,
     v6: bool,
+    parties: Vec<Party>,
     running: Vec<Daemon>,
 }
 
@@ -131,6 +132,7 @@ impl Relays {
         let mut relays = Self {
             nodes: Vec::new(),
             v6,
+            parties: Vec::new(),
             running: Vec::new(),
         };
         for (number, at) in at.iter().enumerate() {
@@ -141,16 +143,31 @@ impl Relays {
             };
             let advertise = format!("{}:{RELAY_PORT}", RELAYS[number]);
             relay.set(&[("listen", &listen), ("advertise", &advertise)])?;
-            let mut running = relay.start(&["relay"])?;
-            let told = running.wait_for("relaying", UP)?;
-            let entry = json::text(&told, "relay")?;
-            let (node, _) = entry
-                .split_once('@')
-                .context("a relay is NODE@ADDRESS:PORT")?;
-            relays.nodes.push(node.to_owned());
+            let (node, running) = carry(&relay)?;
+            relays.nodes.push(node);
+            relays.parties.push(relay);
             relays.running.push(running);
         }
         Ok(Some(relays))
+    }
+
+    /// `kill -9` for one of them.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn crash(&mut self, number: usize) -> anyhow::Result<()> {
+        let running = self.running.get_mut(number);
+        running.context("there is no such relay")?.crash()
+    }
+
+    /// Starts one anew that was killed.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn revive(&mut self, number: usize) -> anyhow::Result<()> {
+        let party = self.parties.get(number).context("there is no such relay")?;
+        (_, self.running[number]) = carry(party)?;
+        Ok(())
     }
 
     /// An error once one is no more.
@@ -160,6 +177,17 @@ impl Relays {
     pub fn must_live(&mut self) -> anyhow::Result<()> {
         self.running.iter_mut().try_for_each(Daemon::must_live)
     }
+}
+
+/// Starts a relay; its node id, once it relays.
+fn carry(relay: &Party) -> anyhow::Result<(String, Daemon)> {
+    let mut running = relay.start(&["relay"])?;
+    let told = running.wait_for("relaying", UP)?;
+    let entry = json::text(&told, "relay")?;
+    let (node, _) = entry
+        .split_once('@')
+        .context("a relay is NODE@ADDRESS:PORT")?;
+    Ok((node.to_owned(), running))
 }
 
 #[cfg(test)]

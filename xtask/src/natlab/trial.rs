@@ -74,7 +74,7 @@ pub struct Road {
 }
 
 impl Road {
-    fn lay(&mut self, world: &World, way: &Way) -> anyhow::Result<()> {
+    pub(super) fn lay(&mut self, world: &World, way: &Way) -> anyhow::Result<()> {
         if self.laid.as_ref().is_some_and(|(laid, _)| laid == way) {
             return Ok(());
         }
