@@ -103,7 +103,7 @@ mod tests {
                 put == DATAGRAMS || (put + 1) * (size + COST) > ROOM,
                 "{put}"
             );
-            let full = line.send(&[0; 1]).unwrap_err();
+            let full = line.send(&vec![0; size]).unwrap_err();
             assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
             let mut taken = Vec::new();
             for _ in 0..put.div_ceil(AT_ONCE) {

@@ -175,16 +175,18 @@ async fn meet(
     client: &QuicEndpoint,
     server: &QuicEndpoint,
     (addr, protocol): (SocketAddr, Protocol),
-    swarm: &mut mpsc::Receiver<Connection>,
+    [swarm, pipes]: [&mut mpsc::Receiver<Connection>; 2],
 ) -> Connection {
     let dialed = match protocol {
         Protocol::Session => client.dial(addr, server.node_key()).await,
         Protocol::Swarm => client.dial_swarm(addr, server.node_key()).await,
+        Protocol::Pipe => client.dial_pipe(addr, server.node_key()).await,
     };
     let near = dialed.unwrap();
     let far = match protocol {
         Protocol::Session => server.accept().await,
         Protocol::Swarm => swarm.recv().await,
+        Protocol::Pipe => pipes.recv().await,
     };
     let far = far.unwrap();
     assert_eq!([alpn(&near), alpn(&far)], [protocol; 2]);
@@ -199,8 +201,11 @@ async fn connections_go_to_who_serves_their_protocol() {
     let (client, _, _tunnel) = endpoint(&identity(2));
     let mut swarm = server.swarm_connections().unwrap();
     assert!(server.swarm_connections().is_none(), "there is one line");
-    for protocol in [Protocol::Swarm, Protocol::Session, Protocol::Swarm] {
-        let far = meet(&client, &server, (addr, protocol), &mut swarm).await;
+    let mut pipes = server.pipe_connections().unwrap();
+    use Protocol::{Pipe, Session, Swarm};
+    for protocol in [Swarm, Session, Pipe, Swarm] {
+        let lines = [&mut swarm, &mut pipes];
+        let far = meet(&client, &server, (addr, protocol), lines).await;
         far.closed().await;
     }
     server.close().await;
