@@ -33,12 +33,22 @@ impl RouterAnswers {
         Self { said }
     }
 
-    /// Whether a mapping may be had.
+    /// Whether a mapping may be had: somebody tells a public address, or nobody tells of an obstacle. PCP tells of one only when
+    /// it maps.
     #[must_use]
     pub fn forwards(&self) -> bool {
-        let nat_stands = |said: &Result<_, Refusal>| matches!(said, Err(Refusal::NotPublic(_)));
-        self.said.iter().any(|(_, said)| said.is_ok())
-            && !self.said.iter().any(|(_, s)| nat_stands(s))
+        let mut said = self.said.iter().map(|(_, said)| said);
+        let (mut speaks, mut obstacle) = (false, false);
+        let public = said.any(|said| {
+            match said {
+                Ok(None) => speaks = true,
+                Ok(Some(_)) => return true,
+                Err(Refusal::Refused(_) | Refusal::NotPublic(_)) => obstacle = true,
+                Err(Refusal::Silent | Refusal::OtherVersion) => {}
+            }
+            false
+        });
+        public || (speaks && !obstacle)
     }
 }
 

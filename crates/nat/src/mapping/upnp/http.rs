@@ -109,3 +109,64 @@ async fn exchange(
         () = connection => Err("the box hung up".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What is read from a box that answers so, with its last part again and again.
+    async fn read_from(head: &'static str, again: &'static [u8]) -> Result<Bytes, Refusal> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let SocketAddr::V4(at) = listener.local_addr().unwrap() else {
+            panic!("it is of IPv4");
+        };
+        let box_ = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let asked = stream.read(&mut [0; 1_024]).await.unwrap();
+            assert!(asked > 0);
+            stream.write_all(head.as_bytes()).await.unwrap();
+            while !again.is_empty() && stream.write_all(again).await.is_ok() {}
+        });
+        let inside = Inside {
+            gateway: Ipv4Addr::LOCALHOST,
+            local: Ipv4Addr::LOCALHOST,
+            mark: None,
+        };
+        let read = get(inside, at, "/page").await;
+        box_.await.unwrap();
+        read
+    }
+
+    #[tokio::test]
+    async fn a_page_is_read_in_any_clothes() {
+        for head in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage",
+            "HTTP/1.0 200 OK\r\n\r\npage",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npage\r\n0\r\n\r\n",
+        ] {
+            assert_eq!(read_from(head, b"").await.unwrap(), "page", "{head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_box_that_never_ends_is_left() {
+        for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nX: ", ""] {
+            let read = read_from(head, &[b'x'; 1_024]).await;
+            assert!(matches!(read, Err(Refusal::Refused(_))), "{read:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_box_is_not_followed_elsewhere() {
+        let head =
+            "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
+        let read = read_from(head, b"").await;
+        assert!(matches!(read, Err(Refusal::Refused(_))), "{read:?}");
+    }
+}
