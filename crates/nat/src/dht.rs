@@ -23,6 +23,8 @@ mod passing;
 mod search;
 mod store;
 mod task;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::fmt;
@@ -111,7 +113,10 @@ pub enum DhtError {
 /// What is asked of the swarm's task.
 #[derive(Debug)]
 pub(crate) enum DhtCommand {
-    Bootstrap(Vec<NodeAddress>),
+    Bootstrap {
+        nodes: Vec<NodeAddress>,
+        done: oneshot::Sender<Result<usize, DhtError>>,
+    },
     Publish {
         topic: Topic,
         value: Vec<u8>,

@@ -285,10 +285,17 @@ impl Swarm {
         let _ = self.commands.send(Command::Circuit { relay, to }).await;
     }
 
-    /// Joins the distributed table through nodes that serve in it. Those already named are not forgotten.
-    pub async fn bootstrap(&self, nodes: Vec<NodeAddress>) {
-        let command = Command::Dht(DhtCommand::Bootstrap(nodes));
-        let _ = self.commands.send(command).await;
+    /// Joins the distributed table through nodes that serve in it; returns how many of those around us answered. Those already
+    /// named are not forgotten, and asked again from time to time where few others are known.
+    ///
+    /// # Errors
+    /// [`DhtError`].
+    pub async fn bootstrap(&self, nodes: Vec<NodeAddress>) -> Result<usize, DhtError> {
+        let (done, joined) = oneshot::channel();
+        let command = DhtCommand::Bootstrap { nodes, done };
+        let sent = self.commands.send(Command::Dht(command)).await;
+        sent.map_err(|_| DhtError::Stopped)?;
+        joined.await.map_err(|_| DhtError::Off)?
     }
 
     /// Brings a record to the nodes closest to a topic; returns how many keep it. Takes 2 s where nodes have died, at most 9 s.

@@ -24,6 +24,8 @@ const WIDTH: usize = 12;
 const PATIENCE: Duration = Duration::from_millis(900);
 /// Of one namer, candidates that may be without an answer before others go first.
 const FREE: usize = 4;
+/// With so many in vain, the rest of what it named is not asked at all: an honest one names 20, and half of them may be dead.
+const MOST_DEBT: usize = 12;
 /// Candidates in all: 1,024 of about 200 bytes.
 const MOST: usize = 1_024;
 
@@ -36,12 +38,22 @@ enum State {
     Failed,
 }
 
+type Debts = BTreeMap<Option<PeerId>, usize>;
+
 #[derive(Debug)]
 struct Candidate {
     peer: PeerId,
     address: NodeAddress,
     namer: Option<PeerId>,
     state: State,
+}
+
+impl Candidate {
+    /// Whether its namer's word is still worth a question. Nobody but us named first contacts.
+    fn is_believed(&self, debts: &Debts) -> bool {
+        let debt = debts.get(&self.namer).copied().unwrap_or_default();
+        self.namer.is_none() || debt < MOST_DEBT
+    }
 }
 
 /// What a lookup is for.
@@ -117,7 +129,9 @@ impl Lookup {
         let useful = self.useful();
         let fresh = self.candidates.iter_mut().take(useful);
         let best = fresh
-            .filter(|(_, candidate)| candidate.state == State::Fresh)
+            .filter(|(_, candidate)| {
+                candidate.state == State::Fresh && candidate.is_believed(&debts)
+            })
             .min_by_key(|(distance, candidate)| {
                 let debt = debts.get(&candidate.namer).copied().unwrap_or_default();
                 (debt / FREE, *distance)
@@ -133,8 +147,8 @@ impl Lookup {
     }
 
     /// How many of those that each namer named were asked in vain so far.
-    fn debts(&self) -> BTreeMap<Option<PeerId>, usize> {
-        let mut debts = BTreeMap::new();
+    fn debts(&self) -> Debts {
+        let mut debts = Debts::new();
         for candidate in self.candidates.values() {
             match candidate.state {
                 State::Asked(_) | State::Late | State::Failed => {
@@ -186,8 +200,13 @@ impl Lookup {
 
     /// When nobody useful is left to be asked or waited for.
     pub(crate) fn is_done(&self) -> bool {
+        let debts = self.debts();
         let mut useful = self.candidates.values().take(self.useful());
-        !useful.any(|candidate| matches!(candidate.state, State::Fresh | State::Asked(_)))
+        !useful.any(|candidate| match candidate.state {
+            State::Asked(_) => true,
+            State::Fresh => candidate.is_believed(&debts),
+            State::Late | State::Answered | State::Failed => false,
+        })
     }
 
     /// Those who answered, the closest first.
@@ -256,7 +275,7 @@ mod tests {
         let (liar, _) = lookup.next(now).unwrap();
         lookup.answered(liar, None, &fakes);
         let (mut in_vain, mut answered) = (0, 1);
-        while answered < 20 {
+        while answered < REPLICAS {
             let (peer, node) = lookup.next(now).expect("honest nodes are asked");
             if fakes.contains(&node) {
                 in_vain += 1;

@@ -20,12 +20,15 @@ const MOST_ANSWERS: usize = 128;
 /// Values of one answer that may be nothing, by clocks that differ, before the rest of it is not looked at.
 const FORGIVEN: usize = 4;
 
+/// How many answered, or keep.
 pub(crate) type Published = oneshot::Sender<Result<usize, DhtError>>;
 pub(crate) type Found = oneshot::Sender<Result<Vec<Vec<u8>>, DhtError>>;
 
 #[derive(Debug)]
 pub(crate) enum Purpose {
-    Join,
+    Join {
+        done: Option<Published>,
+    },
     Find {
         values: BTreeSet<Vec<u8>>,
         answers: usize,
@@ -55,11 +58,16 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    pub(crate) fn join(lookup: Lookup, target: Target, now: Instant) -> Self {
+    pub(crate) fn join(
+        lookup: Lookup,
+        target: Target,
+        done: Option<Published>,
+        now: Instant,
+    ) -> Self {
         Self {
             lookup,
             target,
-            purpose: Purpose::Join,
+            purpose: Purpose::Join { done },
             until: now + JOIN_LIMIT,
         }
     }
@@ -144,7 +152,7 @@ impl Search {
     /// Whether it has come to its end, or to the end of its first half.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         let enough = match &self.purpose {
-            Purpose::Join => false,
+            Purpose::Join { .. } => false,
             Purpose::Find {
                 values, enough_at, ..
             } => !values.is_empty() && now >= *enough_at,

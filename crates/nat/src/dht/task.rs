@@ -17,7 +17,7 @@ use wayfare_identity::NodeAddress;
 use super::limits::{Network, Pace};
 use super::lookup::{Lookup, Target};
 use super::passing::Passing;
-use super::search::{Purpose, Search};
+use super::search::{Published, Purpose, Search};
 use super::store::{Bounds, Store};
 use super::words::{self, ANSWER_NODES, Answer, MAX_VALUE, Question, WordCodec};
 use super::{DhtCommand, DhtConfig, DhtError, REPLICAS, Topic};
@@ -142,7 +142,7 @@ impl Dht {
 
     pub(crate) fn carry_out(&mut self, command: DhtCommand, net: &mut Net<'_>) {
         match command {
-            DhtCommand::Bootstrap(seeds) => self.bootstrap(&seeds, net),
+            DhtCommand::Bootstrap { nodes, done } => self.bootstrap(&nodes, done, net),
             DhtCommand::Publish { topic, value, done } => {
                 let unfit = value.len() > MAX_VALUE;
                 let admitted = self.config.records.admit(&topic, &value);
@@ -180,20 +180,22 @@ impl Dht {
         }
     }
 
-    fn bootstrap(&mut self, seeds: &[NodeAddress], net: &mut Net<'_>) {
+    fn bootstrap(&mut self, seeds: &[NodeAddress], done: Published, net: &mut Net<'_>) {
         for seed in seeds {
             let ours = peer_id(seed.node).is_none_or(|peer| peer == self.us);
             if !ours && !self.seeds.contains(seed) && self.seeds.len() < MOST_SEEDS {
                 self.seeds.push(*seed);
             }
         }
-        self.join(Target::Oneself, net);
+        self.join(Target::Oneself, Some(done), net);
         self.join_at = net.now + JOIN_SOON;
     }
 
-    fn join(&mut self, target: Target, net: &mut Net<'_>) {
-        if let Ok(lookup) = self.lookup(target, net) {
-            self.begin(Search::join(lookup, target, net.now), net);
+    fn join(&mut self, target: Target, done: Option<Published>, net: &mut Net<'_>) {
+        match (self.lookup(target, net), done) {
+            (Ok(lookup), done) => self.begin(Search::join(lookup, target, done, net.now), net),
+            (Err(error), Some(done)) => drop(done.send(Err(error))),
+            (Err(_), None) => {}
         }
     }
 
@@ -252,7 +254,16 @@ impl Dht {
         let silent = lookup.closest().next().is_none();
         let tried = lookup.tried();
         match purpose {
-            Purpose::Join => tracing::debug!(?target, tried, silent, "looked around"),
+            Purpose::Join { done } => {
+                tracing::debug!(?target, tried, silent, "looked around");
+                let joined = match lookup.closest().count() {
+                    0 => Err(DhtError::Silent(tried)),
+                    answered => Ok(answered),
+                };
+                if let Some(done) = done {
+                    let _ = done.send(joined);
+                }
+            }
             Purpose::Find { values, done, .. } => {
                 let found = match values.is_empty() && silent {
                     true => Err(DhtError::Silent(tried)),
@@ -449,11 +460,11 @@ impl Dht {
             let known: usize = net.kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
             let pause = if known < THIN { JOIN_SOON } else { JOIN_LATER };
             self.join_at = net.now + pause;
-            self.join(Target::Oneself, net);
+            self.join(Target::Oneself, None, net);
             if self.config.serves {
                 // Somewhere else, so that the table is not only about us.
                 let somewhere = self.somewhere();
-                self.join(Target::Topic(somewhere), net);
+                self.join(Target::Topic(somewhere), None, net);
             }
         }
         self.passing.unused(net.now)

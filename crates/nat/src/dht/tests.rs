@@ -1,0 +1,205 @@
+//! A hundred real swarms on loopback: what one brings another finds, whoever dies, lies or floods.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
+
+mod ground;
+mod liar;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use wayfare_identity::{NodeAddress, NodeKey};
+
+use self::ground::PlainGround;
+use self::liar::Lie;
+use super::{Admitted, DhtConfig, DhtError, Records, Topic};
+use crate::{Swarm, SwarmConfig};
+
+const SEEN_BY_ALL: Topic = Topic([42; 32]);
+const ENOUGH: Duration = Duration::from_millis(2_500);
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Records of this test: a word, the topic, owner, sequence and time.
+#[derive(Debug, Default)]
+struct TestRecords(AtomicU64);
+
+impl TestRecords {
+    fn later() -> u64 {
+        600
+    }
+}
+
+fn record(topic: Topic, owner: u32, sequence: u64, expires_at: u64) -> Vec<u8> {
+    postcard::to_stdvec(&("record", topic, owner, sequence, expires_at)).unwrap()
+}
+
+impl Records for TestRecords {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn admit(&self, topic: &Topic, value: &[u8]) -> Option<Admitted> {
+        let (word, of, owner, sequence, expires_at): (&str, Topic, u32, u64, u64) =
+            postcard::from_bytes(value).ok()?;
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&owner.to_be_bytes());
+        let admitted = Admitted {
+            owner: id,
+            slot: topic.0,
+            sequence,
+            expires_at,
+        };
+        (word == "record" && of == *topic && expires_at > self.now()).then_some(admitted)
+    }
+}
+
+fn key(number: u32) -> NodeKey {
+    let mut seed = [7; 32];
+    seed[..4].copy_from_slice(&number.to_be_bytes());
+    NodeKey::from_seed(seed)
+}
+
+struct TestNode {
+    swarm: Swarm,
+    ground: PlainGround,
+    address: NodeAddress,
+    records: Arc<TestRecords>,
+}
+
+/// Each in a network of its own.
+fn ip(number: u32) -> [u8; 4] {
+    let [.., a, b] = number.to_be_bytes();
+    [127, a + 1, b, 1]
+}
+
+fn start(number: u32, serves: bool) -> TestNode {
+    let key = key(number);
+    let (ground, at, incoming) = PlainGround::open(&key, ip(number));
+    let address = NodeAddress { node: key.id(), at };
+    let records = Arc::new(TestRecords::default());
+    let config = SwarmConfig {
+        key,
+        relay: None,
+        dht: Some(DhtConfig {
+            records: Arc::clone(&records) as Arc<dyn Records>,
+            serves,
+        }),
+    };
+    let (swarm, _) = Swarm::start(config, Arc::new(ground.clone()), incoming).unwrap();
+    TestNode {
+        swarm,
+        ground,
+        address,
+        records,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_finds_in_five_seconds_though_a_fifth_is_dead_and_a_tenth_lies() {
+    const LIES: [Lie; 5] = [
+        Lie::Nothing,
+        Lie::Junk,
+        Lie::Fakes,
+        Lie::Ghosts,
+        Lie::Silence,
+    ];
+    let begun = Instant::now();
+    let mut nodes: Vec<TestNode> = (0..90).map(|number| start(number, true)).collect();
+    let seeds: Vec<NodeAddress> = nodes[..3].iter().map(|node| node.address).collect();
+    for number in 0..10 {
+        let lie = LIES[number as usize % LIES.len()];
+        liar::start(&key(500 + number), ip(500 + number), lie, &seeds);
+    }
+    for some in nodes.chunks(30) {
+        let joining = some.iter().map(|node| node.swarm.bootstrap(seeds.clone()));
+        for joined in join_all(joining).await {
+            assert!(joined.is_ok(), "{joined:?}");
+        }
+    }
+    println!("100 nodes joined after {:?}", begun.elapsed());
+
+    let provider = start(1_000, false);
+    provider.swarm.bootstrap(seeds.clone()).await.unwrap();
+    let offered = record(SEEN_BY_ALL, 1, 1, TestRecords::later());
+    let published = Instant::now();
+    let kept = provider.swarm.publish(SEEN_BY_ALL, offered.clone()).await;
+    println!("{kept:?} nodes keep it after {:?}", published.elapsed());
+    assert!(kept.unwrap() >= 10);
+
+    // A first contact is among the dead.
+    for dead in nodes.drain(2..22) {
+        dead.ground.die();
+    }
+    let asked = Instant::now();
+    let consumer = start(1_001, false);
+    let joining = consumer.swarm.bootstrap(seeds);
+    let finding = async {
+        tokio::task::yield_now().await;
+        consumer.swarm.find(SEEN_BY_ALL, ENOUGH, LIMIT).await
+    };
+    let (_, found) = tokio::join!(joining, finding);
+    let (found, took) = (found.unwrap(), asked.elapsed());
+    println!(
+        "found among {} records by a fresh node; with looking around it took {took:?}",
+        found.len()
+    );
+    assert!(found.contains(&offered));
+    assert!(took < LIMIT, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_one_identity_leaves_room_and_what_is_over_is_gone() {
+    let nodes: Vec<TestNode> = (200..212).map(|number| start(number, true)).collect();
+    let seeds = vec![nodes[0].address];
+    join_all(nodes.iter().map(|node| node.swarm.bootstrap(seeds.clone()))).await;
+    let honest = start(300, false);
+    honest.swarm.bootstrap(seeds.clone()).await.unwrap();
+    let offered = record(SEEN_BY_ALL, 1, 1, 100);
+    assert!(
+        honest
+            .swarm
+            .publish(SEEN_BY_ALL, offered.clone())
+            .await
+            .unwrap()
+            >= 8
+    );
+
+    let flooding = start(301, false);
+    flooding.swarm.bootstrap(seeds).await.unwrap();
+    let mut refused = 0;
+    for number in 0..80u8 {
+        let topic = Topic([number; 32]);
+        let kept = flooding.swarm.publish(topic, record(topic, 2, 1, 100));
+        refused += u32::from(matches!(kept.await, Err(DhtError::Unkept(_))));
+    }
+    // An identity has 32 places at a node.
+    assert_eq!(refused, 80 - 32);
+    let found = honest.swarm.find(SEEN_BY_ALL, ENOUGH, LIMIT).await.unwrap();
+    assert!(found.contains(&offered));
+    let junk = flooding.swarm.publish(SEEN_BY_ALL, b"junk".to_vec()).await;
+    assert_eq!(junk, Err(DhtError::Unfit));
+
+    for node in nodes.iter().chain([&honest, &flooding]) {
+        node.records.0.store(100, Ordering::Relaxed);
+    }
+    let found = honest.swarm.find(SEEN_BY_ALL, ENOUGH, LIMIT).await;
+    assert_eq!(found, Ok(Vec::new()));
+    let late = honest.swarm.publish(SEEN_BY_ALL, offered).await;
+    assert_eq!(late, Err(DhtError::Unfit));
+}
+
+#[tokio::test]
+async fn whoever_knows_nobody_says_so() {
+    let alone = start(400, false);
+    let found = alone.swarm.find(SEEN_BY_ALL, ENOUGH, LIMIT).await;
+    assert_eq!(found, Err(DhtError::Alone));
+    let nobody = NodeAddress {
+        node: key(401).id(),
+        at: ([127, 7, 7, 7], 7).into(),
+    };
+    let joined = alone.swarm.bootstrap(vec![nobody]).await;
+    assert_eq!(joined, Err(DhtError::Silent(1)));
+    let found = alone.swarm.find(SEEN_BY_ALL, ENOUGH, LIMIT).await;
+    assert_eq!(found, Err(DhtError::Silent(1)));
+}
