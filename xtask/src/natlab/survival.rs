@@ -1,6 +1,6 @@
 //! Downloads that survive: one file through the tunnel, its checksum known, and in the middle of it
-//! something happens to the way. It refuses to help the product along: nothing is restarted, no
-//! download is begun anew, and a session that had to be replaced counts as missed.
+//! something happens to the way. It refuses to help the product along: no program is restarted,
+//! and a session that had to be replaced counts as missed.
 
 mod events;
 mod judge;
@@ -25,7 +25,7 @@ use crate::report::Report;
 use super::delay::Way;
 use super::probe;
 use super::services::Services;
-use super::trial::{Ground, Road};
+use super::trial::{Ground, Road, reason};
 use super::world::World;
 
 use origin::Origin;
@@ -78,10 +78,11 @@ fn all(
             Ok(told) => Ok(told),
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => {
-                step(&format!("{} has no result: {error:#}", scenario.name));
+                let why = reason(&format!("{error:#}"));
+                step(&format!("{} has no result: {why}", scenario.name));
                 server.must_live()?;
                 origin.must_live()?;
-                Err(last_lines(&format!("{error:#}"), 4))
+                Err(last_lines(&why, 4))
             }
         };
         judge::add(report, scenario, told.as_ref().map_err(String::as_str));

@@ -238,7 +238,7 @@ fn attempt(
 
 /// Why a program ended, in its own last word if it had one: the message of its error, else the last
 /// line it wrote.
-fn reason(error: &str) -> String {
+pub(super) fn reason(error: &str) -> String {
     let Some((ended, said)) = error.split_once("and said:\n") else {
         return error.to_owned();
     };

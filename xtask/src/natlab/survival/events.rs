@@ -1,6 +1,8 @@
 //! What befalls the way, done to the laboratory by the kernel's own tools. It refuses to touch the
 //! programs, but for a relay that is killed.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 
 use crate::demo::network::UPLINK;
@@ -13,6 +15,9 @@ use super::scenario::Event;
 
 /// The relays' cables in the router, in the relays' order.
 const CABLES: [&str; 2] = ["relay8", "relay7"];
+
+/// How long a box that reboots passes nothing: the least that a quick one needs.
+const DARK: Duration = Duration::from_secs(1);
 
 /// A host's address in one family and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,13 +86,29 @@ impl Tenant {
 
     /// As a router does that hands out another address: the old one goes first.
     fn relocate(&self) -> anyhow::Result<()> {
+        let next = self.next()?;
+        self.lose("-4")?;
+        self.gain("-4", Some(&next))
+    }
+
+    /// As a network does that is renumbered with care (RFC 4192): what begins now has the new
+    /// address, what has begun keeps the old one.
+    fn renumber(&self) -> anyhow::Result<()> {
+        let next = self.next()?;
+        let host = &self.home.host;
+        host.ip(&format!("-4 address add {} dev {UPLINK}", next.address))?;
+        let (source, _) = next.address.split_once('/').context("no prefix length")?;
+        let gateway = &next.gateway;
+        let route = format!("-4 route replace default via {gateway} dev {UPLINK} src {source}");
+        host.ip(&route).map(drop)
+    }
+
+    fn next(&self) -> anyhow::Result<Lease> {
         let lease = self.v4.as_ref().context("this home has no IPv4")?;
-        let moved = Lease {
+        Ok(Lease {
             address: moved(&lease.address)?,
             gateway: lease.gateway.clone(),
-        };
-        self.lose("-4")?;
-        self.gain("-4", Some(&moved))
+        })
     }
 }
 
@@ -98,13 +119,14 @@ impl Stage<'_> {
             Event::Block => self.world.router.nft(&block("add")),
             Event::Lift => self.world.router.nft(&block("delete")),
             Event::MoveConsumer => self.consumer.relocate(),
+            Event::RenumberProvider => self.provider.renumber(),
             Event::MoveProvider => self.provider.relocate(),
             Event::GainV4 => self.consumer.gain("-4", self.consumer.v4.as_ref()),
             Event::LoseV4 => self.consumer.lose("-4"),
             Event::GainV6 => self.consumer.gain("-6", self.consumer.v6.as_ref()),
             Event::LoseV6 => self.consumer.lose("-6"),
-            Event::RebootConsumerBox => self.consumer.home.forget(),
-            Event::RebootProviderBox => self.provider.home.forget(),
+            Event::RebootConsumerBox => self.consumer.home.reboot(DARK),
+            Event::RebootProviderBox => self.provider.home.reboot(DARK),
             Event::KillRelay => self.kill_relay(),
         }
     }

@@ -36,11 +36,15 @@ pub(super) fn add(report: &mut Report, scenario: &Scenario, told: Result<&Told, 
     };
     let whole = f64::from(u8::from(told.whole));
     let note = format!(
-        "{}; {} bytes in {:.1} s, undisturbed {:.0} s",
+        "{}; {} bytes in {:.1} s, undisturbed {:.0} s{}",
         scenario.story,
         told.bytes,
         told.seconds,
-        scenario.undisturbed().as_secs_f64()
+        scenario.undisturbed().as_secs_f64(),
+        match told.resumed {
+            0 => String::new(),
+            times => format!("; the downloader went on with another connection {times} times"),
+        }
     );
     report.number(&check, Some(whole), "whole", &Bar::Exactly(1.0), &note);
     let note = format!("from {:.1} s", told.stall_at);
@@ -57,10 +61,16 @@ pub(super) fn add(report: &mut Report, scenario: &Scenario, told: Result<&Told, 
     let note = told.tiers.join(", ");
     let bar = Bar::Text(expected.join(" to "));
     report.text(&path, Some(&shown), &bar, &note);
-    let grown = told.paid[1].saturating_sub(told.paid[0]);
-    let note = "after the last event, or the rest";
+    // A successor counts from nothing.
+    let grown = told.paid[1].checked_sub(told.paid[0]);
+    let grown = grown.filter(|_| told.sessions.len() == 1);
+    let note = match grown {
+        Some(_) => "after the last event, or the rest",
+        None => "not by the same session",
+    };
     let bar = Bar::AtLeast(1.0);
-    report.number(&paid, Some(grown as f64), "smallest units", &bar, note);
+    let grown = grown.map(|grown| grown as f64);
+    report.number(&paid, grown, "smallest units", &bar, note);
 }
 
 fn word(direct: Option<bool>) -> &'static str {
@@ -96,7 +106,13 @@ mod tests {
     #[test]
     fn each_fault_is_told_by_its_own_name() {
         assert!(missed(&good()).is_empty());
-        let faults: [(Told, &str); 5] = [
+        let two = Told {
+            sessions: vec!["1".into(), "2".into()],
+            ..good()
+        };
+        let both = [" sessions", " paid"].map(|name| format!("survive_relay_to_direct{name}"));
+        assert_eq!(missed(&two), both);
+        let faults: [(Told, &str); 4] = [
             (
                 Told {
                     whole: false,
@@ -110,13 +126,6 @@ mod tests {
                     ..good()
                 },
                 " stall_ms",
-            ),
-            (
-                Told {
-                    sessions: vec!["1".into(), "2".into()],
-                    ..good()
-                },
-                " sessions",
             ),
             (
                 Told {

@@ -2,7 +2,7 @@
 //! pieces and never faster, whatever was held up before. It refuses to answer anything else.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -108,8 +108,9 @@ fn serve(mut visitor: &TcpStream, file: &Path) -> std::io::Result<()> {
     let mut asked = BufReader::new(visitor.take(REQUEST));
     let mut first = String::new();
     asked.read_line(&mut first)?;
-    let mut line = String::new();
+    let (mut line, mut from) = (String::new(), None);
     while asked.read_line(&mut line)? > 0 && !line.trim().is_empty() {
+        from = beginning(&line).or(from);
         line.clear();
     }
     let path = first.strip_prefix("GET /").unwrap_or_default();
@@ -118,8 +119,19 @@ fn serve(mut visitor: &TcpStream, file: &Path) -> std::io::Result<()> {
         Ok(_) | Err(_) => return visitor.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n"),
     };
     let mut file = File::open(file)?;
-    let length = file.metadata()?.len();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let whole = file.metadata()?.len();
+    let begin = from.unwrap_or(0).min(whole);
+    file.seek(SeekFrom::Start(begin))?;
+    let status = match from {
+        None => "200 OK".to_owned(),
+        Some(_) => format!(
+            "206 Partial Content\r\nContent-Range: bytes {begin}-{}/{whole}",
+            whole.saturating_sub(1)
+        ),
+    };
+    let length = whole - begin;
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
     visitor.write_all(head.as_bytes())?;
     let mut piece = vec![0; usize::try_from(rate / PIECES).unwrap_or(usize::MAX)];
     loop {
@@ -130,6 +142,16 @@ fn serve(mut visitor: &TcpStream, file: &Path) -> std::io::Result<()> {
         visitor.write_all(&piece[..read])?;
         std::thread::sleep(Duration::from_secs(1) / u32::try_from(PIECES).unwrap_or(1));
     }
+}
+
+/// `Range: bytes=N-` → N.
+fn beginning(header: &str) -> Option<u64> {
+    let (name, value) = header.split_once(':')?;
+    let range = value.trim().strip_prefix("bytes=")?.strip_suffix('-')?;
+    range
+        .parse()
+        .ok()
+        .filter(|_| name.eq_ignore_ascii_case("range"))
 }
 
 #[cfg(test)]
@@ -151,6 +173,18 @@ mod tests {
         let mut text = String::new();
         visitor.read_to_string(&mut text).unwrap();
         (text, begun.elapsed())
+    }
+
+    #[test]
+    fn who_was_cut_off_goes_on_where_he_was() {
+        for (header, begin) in [
+            ("Range: bytes=12-\r\n", Some(12)),
+            ("range: bytes=0-\r\n", Some(0)),
+            ("Range: bytes=1-2\r\n", None),
+            ("Accept: bytes=1-\r\n", None),
+        ] {
+            assert_eq!(beginning(header), begin, "{header}");
+        }
     }
 
     #[test]

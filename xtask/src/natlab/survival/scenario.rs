@@ -14,6 +14,8 @@ pub(super) enum Event {
     MoveConsumer,
     /// The same for the provider's.
     MoveProvider,
+    /// The provider's computer has a new address beside the old one, which only old flows use.
+    RenumberProvider,
     /// The consumer's uplink has IPv4 again.
     GainV4,
     /// It has IPv4 no more.
@@ -49,6 +51,9 @@ pub(super) struct Scenario {
     pub(super) rest: u64,
     /// Bytes a second that the origin sends.
     pub(super) rate: u64,
+    /// Whether the downloader may go on where it was cut off, with another connection: where the
+    /// exit's own address goes, what it had open outside goes with it.
+    pub(super) resumes: bool,
     /// Each event, at this many seconds into the download.
     pub(super) events: &'static [(u64, Event)],
     /// Seconds from the connect to the end of everything.
@@ -77,6 +82,7 @@ const PLAIN: Scenario = Scenario {
     after: true,
     rest: 0,
     rate: USUAL,
+    resumes: false,
     events: &[],
     limit: 90,
 };
@@ -106,16 +112,23 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
-        name: "provider-address",
-        story: "the provider's computer gets another address",
-        events: &[(4, Event::MoveProvider)],
+        name: "consumer-address-public",
+        story: "the same, with a provider that was simply dialed",
+        homes: ["prr", "pub"],
+        events: &[(4, Event::MoveConsumer)],
         ..PLAIN
     },
     Scenario {
-        name: "provider-address-public",
-        story: "the consumer's computer, and a public provider's, get other addresses",
-        homes: ["prr", "pub"],
-        events: &[(4, Event::MoveConsumer), (10, Event::MoveProvider)],
+        name: "provider-address",
+        story: "the provider's network is renumbered: new packets leave from a new address",
+        events: &[(4, Event::RenumberProvider)],
+        ..PLAIN
+    },
+    Scenario {
+        name: "provider-address-lost",
+        story: "the provider's computer gets another address and loses the old one",
+        resumes: true,
+        events: &[(4, Event::MoveProvider)],
         ..PLAIN
     },
     Scenario {

@@ -1,7 +1,7 @@
 //! One scenario from the first cable to the last byte. It refuses to end early for the product's
 //! sake, and to go on when nothing has come for so long that nobody would have waited.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -34,6 +34,9 @@ const RELAYED: Duration = Duration::from_secs(6);
 /// Nobody waits longer for a byte; twice what is allowed, so that a figure shows how far off it is.
 const GIVE_UP: Duration = Duration::from_secs(25);
 
+/// Between two attempts of a downloader that resumes.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// What came of a scenario.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
@@ -55,6 +58,8 @@ pub(super) struct Told {
     pub(super) paid: [i128; 2],
     /// How long the download took, in seconds.
     pub(super) seconds: f64,
+    /// How often the downloader went on with another connection.
+    pub(super) resumed: u32,
 }
 
 /// Plays a scenario.
@@ -182,21 +187,19 @@ fn surfed(
         .map(|route| route.direct);
     told.paid[0] = last(looks).map_or(0, |look| look.paid);
     stage.carried = carried(stage.world)?;
-    let file = origin.folder.join(format!("download-{}", scenario.name));
-    let mut download = download(party, &origin.url(scenario.rate), &file, end)?;
-    let growth = followed(
-        stage,
-        scenario,
-        looks,
-        &mut told,
-        (&mut download, &file),
+    let visit = Visit {
+        party,
+        url: origin.url(scenario.rate),
+        file: origin.folder.join(format!("download-{}", scenario.name)),
+        resumes: scenario.resumes,
         end,
-    )?;
+    };
+    let growth = followed(stage, scenario, looks, &mut told, &visit)?;
     let (longest, since) = growth.longest();
     told.stall_ms = longest.as_secs_f64() * 1_000.0;
     told.stall_at = since.as_secs_f64();
     told.bytes = growth.bytes();
-    told.whole = told.bytes == FILE && sha256(&file)? == origin.sha256;
+    told.whole = told.bytes == FILE && sha256(&visit.file)? == origin.sha256;
     let now = last(looks);
     told.direct[1] = now
         .as_ref()
@@ -204,7 +207,7 @@ fn surfed(
         .map(|route| route.direct);
     // The last invoice is paid a little after what it is for.
     told.paid[1] = now.map_or(0, |look| look.paid);
-    let _ = std::fs::remove_file(&file);
+    let _ = std::fs::remove_file(&visit.file);
     Ok(told)
 }
 
@@ -232,9 +235,9 @@ fn followed(
     scenario: &Scenario,
     looks: &Mutex<Vec<Look>>,
     told: &mut Told,
-    (download, file): (&mut Background, &Path),
-    end: Instant,
+    visit: &Visit<'_>,
 ) -> anyhow::Result<Growth> {
+    let mut download = visit.begin()?;
     let begun = Instant::now();
     let mut growth = Growth::begin(begun);
     let mut coming = scenario.events.iter();
@@ -244,9 +247,14 @@ fn followed(
         interrupt::check()?;
         let ended = download.ended()?;
         let now = Instant::now();
-        growth.note(watch::size(file), now);
+        growth.note(watch::size(&visit.file), now);
         let at = now.saturating_duration_since(begun);
-        if ended.is_some() || now >= end || growth.standing(now) > GIVE_UP {
+        let over = now >= visit.end || growth.standing(now) > GIVE_UP;
+        if visit.resumes && !over && ended.is_some_and(|status| !status.success()) {
+            told.resumed += 1;
+            pause(AGAIN)?;
+            download = visit.begin()?;
+        } else if ended.is_some() || over {
             told.seconds = at.as_secs_f64();
             return Ok(growth);
         }
@@ -274,22 +282,30 @@ fn last(looks: &Mutex<Vec<Look>>) -> Option<Look> {
         .cloned()
 }
 
-/// `curl`, writing every byte as it comes. It has no patience of its own but for the end.
-fn download(party: &Party, url: &str, file: &Path, end: Instant) -> anyhow::Result<Background> {
-    let left = end
-        .saturating_duration_since(Instant::now())
-        .as_secs()
-        .max(1);
-    let (limit, file) = (left.to_string(), file.to_string_lossy());
-    let args = [
-        "-sS",
-        "--fail",
-        "-N",
-        "--max-time",
-        &limit,
-        "-o",
-        &file,
-        url,
-    ];
-    party.at.spawn("curl", "curl", args)
+/// What is downloaded, and how.
+struct Visit<'a> {
+    party: &'a Party,
+    url: String,
+    file: PathBuf,
+    resumes: bool,
+    end: Instant,
+}
+
+impl Visit<'_> {
+    /// `curl`, writing every byte as it comes. It has no patience of its own but for the end, unless
+    /// it may resume: then, as downloaders do, it gives up what stands still and goes on elsewhere.
+    fn begin(&self) -> anyhow::Result<Background> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        let (limit, file) = (
+            left.as_secs().max(1).to_string(),
+            self.file.to_string_lossy(),
+        );
+        let mut args = vec!["-sS", "--fail", "-N", "--max-time", &limit, "-o", &file];
+        if self.resumes {
+            args.extend(["-C", "-", "--speed-limit", "1", "--speed-time", "3"]);
+            args.extend(["--connect-timeout", "3"]);
+        }
+        args.push(&self.url);
+        self.party.at.spawn("curl", "curl", args)
+    }
 }

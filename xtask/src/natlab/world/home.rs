@@ -2,11 +2,12 @@
 //! with it. It refuses to know of other homes: all have the same addresses inside, as in the world.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::demo::network::UPLINK;
-use crate::lab::{End, Lab, Namespace};
+use crate::lab::{End, Lab, Namespace, pause};
 use crate::process::{SHORT, command, output};
 use crate::progress::say;
 
@@ -97,6 +98,23 @@ impl Home {
                 at.nft(&flush)?;
             }
             at.output("conntrack", &["-F"])?;
+        }
+        Ok(())
+    }
+
+    /// As [`Home::forget`], with nothing passing meanwhile: packets on their way would teach the
+    /// boxes their old mappings again. The boxes stay dark for this long.
+    ///
+    /// # Errors
+    /// When a box refuses, or on a signal.
+    pub fn reboot(&self, dark: Duration) -> anyhow::Result<()> {
+        for (at, _) in &self.boxes {
+            at.nft(DARK)?;
+        }
+        self.forget()?;
+        pause(dark)?;
+        for (at, _) in &self.boxes {
+            at.nft("delete table inet dark\n")?;
         }
         Ok(())
     }
@@ -286,6 +304,10 @@ fn network(of: Option<Ipv4Addr>) -> Ipv4Addr {
     let bits = u32::from(of.unwrap_or(Ipv4Addr::UNSPECIFIED));
     Ipv4Addr::from(bits & 0xffff_ff00)
 }
+
+/// A box that is off: nothing enters, nothing leaves.
+const DARK: &str = "table inet dark {\n\
+    chain raw { type filter hook prerouting priority raw - 10; drop\n}\n}\n";
 
 /// A public host with a firewall of its own for IPv6.
 const HOST_FIREWALL: &str = "table inet fw {\n\
