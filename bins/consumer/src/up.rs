@@ -348,6 +348,7 @@ fn tell(happened: &SessionEvent, tunnel: &SystemTunnel, begun: Instant, output: 
                 "event": "path",
                 "kind": if path.tier.is_direct() { "direct" } else { "relayed" },
                 "tier": tier(path.tier),
+                "carrier": path.carrier.to_string(),
                 "rtt_ms": path.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
                 "outcome": path.outcome,
             }),

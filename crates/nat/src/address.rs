@@ -56,6 +56,11 @@ pub(crate) fn socket_addr(address: &Multiaddr) -> Option<(SocketAddr, Option<Pee
     parts.next().is_none().then_some((at, peer))
 }
 
+/// Whether `at` is of 240.0.0.0/4, which is routed nowhere: the endpoint below carries what is sent there in a way of its own.
+pub(crate) fn is_carried(at: SocketAddr) -> bool {
+    matches!(at.ip().to_canonical(), IpAddr::V4(ip) if ip.octets()[0] >= 240)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

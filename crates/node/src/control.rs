@@ -13,7 +13,7 @@ use wayfare_transport::Clock;
 
 use crate::consumer::Reporter;
 use crate::provider::ProviderRemote;
-use crate::{NodeError, PathNow};
+use crate::{Carrier, NodeError, PathNow};
 
 use wayfare_api::control::{
     Earning, NodeEvent, NodeStatus, PathView, Role, SessionList, SessionView, SettlementView,
@@ -273,7 +273,7 @@ impl ControlService for LocalControl {
 fn path_view(path: Option<&PathNow>) -> PathView {
     PathView {
         direct: path.is_none_or(|path| path.tier.is_direct()),
-        carrier: "udp".into(),
+        carrier: path.map_or(Carrier::Udp, |path| path.carrier).to_string(),
         rtt: path.and_then(|path| path.rtt),
         outcome: path.map(|path| path.outcome.clone()).unwrap_or_default(),
     }

@@ -29,7 +29,7 @@ pub use error::NodeError;
 pub use network::{Network, Preset};
 pub use path::MtuWatch;
 pub use provider::{Limits, Offer, Provider, ProviderBuilder, ProviderRemote, ProviderStatus};
-pub use reach::PathNow;
+pub use reach::{Carrier, PathNow};
 pub use relay::{Relay, RelayBuilder};
 pub use shown::{EarningShown, PathShown, ProposalShown, SessionShown, SettledShown, StatusShown};
 pub use wayfare_nat::{ChannelUse, RelayLimits};

@@ -2,6 +2,7 @@
 //! paths, put together. Out come addresses for the tunnel and for QUIC, and their changes. It refuses to know sessions.
 
 mod birthday;
+mod carriers;
 mod driver;
 mod ground;
 mod guesses;
@@ -19,6 +20,8 @@ use wayfare_nat::{RelayBoard, RelayLimits, Swarm, SwarmConfig, SwarmError};
 use wayfare_path::Tier;
 use wayfare_transport::{Clock, QuicEndpoint, QuicIdentity, SharedSocket, Switch};
 
+pub use self::carriers::Carrier;
+use self::carriers::Carriers;
 use self::driver::{Command, Driver};
 use self::ground::SharedGround;
 use crate::NodeError;
@@ -64,6 +67,8 @@ pub struct PathNow {
     pub at: SocketAddr,
     /// Of which kind it is.
     pub tier: Tier,
+    /// What its datagrams travel in.
+    pub carrier: Carrier,
     /// Its round trip, if it was measured.
     pub rtt: Option<Duration>,
     /// How the search for a better one stands, in a sentence; empty while it goes on.
@@ -106,7 +111,9 @@ impl Reach {
         }
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (tell, attached) = watch::channel(0);
-        let driver = Driver::new(config, socket, swarm, events, probes, inbox, tell)?;
+        let carriers = Carriers::new(socket.clone(), endpoint.clone(), identity.clone());
+        let way = (socket, carriers);
+        let driver = Driver::new(config, way, swarm, events, probes, inbox, tell)?;
         let task = tokio::spawn(driver.run());
         Ok(Self {
             commands,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use wayfare_identity::{NodeAddress, NodeKey};
 use wayfare_nat::{ChannelUse, RelayBoard, RelayLimits};
 use wayfare_transport::{
-    QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, TunnelReceiver, quic_endpoint,
+    PipeDoor, QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, TunnelReceiver,
+    quic_endpoint,
 };
 
 use crate::NodeError;
@@ -34,6 +35,7 @@ pub struct Relay {
     endpoint: QuicEndpoint,
     board: Option<Arc<RelayBoard>>,
     _reach: Reach,
+    _pipes: PipeDoor,
     _socket: SharedSocket,
     // A relay has no tunnel: messages for one are counted and dropped.
     _receiver: TunnelReceiver,
@@ -65,12 +67,15 @@ impl RelayBuilder {
             serves: Some(self.limits),
             manual: vec![self.advertise],
         };
+        let pipes = PipeDoor::open(&socket, &endpoint, &identity)
+            .map_err(wayfare_transport::QuicError::from)?;
         let reach = Reach::start(socket.clone(), &endpoint, &identity, config)?;
         Ok(Relay {
             address,
             endpoint,
             board: reach.board().cloned(),
             _reach: reach,
+            _pipes: pipes,
             _socket: socket,
             _receiver: receiver,
         })

@@ -21,7 +21,7 @@ use super::behaviour::{Behaviour, BehaviourEvent, assemble};
 use super::service::Service;
 use super::{CallError, Command, Opened, SwarmConfig, SwarmError, SwarmEvent};
 use crate::Ground;
-use crate::address::{multiaddr, node_id, peer_id, socket_addr};
+use crate::address::{is_carried, multiaddr, node_id, peer_id, socket_addr};
 use crate::calls::{Reply, Request};
 use crate::connections::Connections;
 use crate::dht::{self, Dht, Net};
@@ -237,6 +237,19 @@ impl Driver {
             return;
         }
         let connected = self.swarm.is_connected(&peer);
+        if let Some(known) = self
+            .relays
+            .get_mut(&peer)
+            .filter(|r| r.address.at != address.at)
+        {
+            // It is reached in another way from now on: what was made in the old one goes, and the new one is dialed then.
+            known.address = address;
+            known.dial_at = self.ground.now();
+            known.failures = 0;
+            let _ = self.swarm.disconnect_peer_id(peer);
+            self.dial_relays();
+            return;
+        }
         let relay = Relay {
             address,
             connected,
@@ -412,7 +425,9 @@ impl Driver {
                 if direct && dht::is_serving(&info.protocols) {
                     self.with_dht(|dht, net| dht.serves(peer_id, net));
                 }
-                let seen = socket_addr(&info.observed_addr).filter(|_| direct);
+                // Nor over a pipe.
+                let real = |(us, _): &(SocketAddr, _)| direct && !is_carried(*us);
+                let seen = socket_addr(&info.observed_addr).filter(real);
                 let by = self.connections.address(&peer_id);
                 if let (Some((us, _)), Some(by)) = (seen, by) {
                     self.swarm.behaviour_mut().candidates.add(multiaddr(us));
@@ -460,7 +475,11 @@ impl Driver {
         request: Request,
         channel: request_response::ResponseChannel<Reply>,
     ) {
-        let of_relay = self.relays.get(&peer).map(|relay| relay.address);
+        // Where it is now: frames come from there.
+        let of_relay = self.relays.get(&peer).map(|relay| NodeAddress {
+            at: self.connections.address(&peer).unwrap_or(relay.address.at),
+            ..relay.address
+        });
         let calls = &mut self.swarm.behaviour_mut().calls;
         let now = self.ground.now();
         let done = self
@@ -512,10 +531,15 @@ impl Driver {
     }
 }
 
-/// Dials a peer that is not connected and not being dialed.
+/// Dials a peer that is not connected and not being dialed; at an address that something else carries whatever was tried before,
+/// for that address was opened because nothing else works.
 fn dial(swarm: &mut libp2p_swarm::Swarm<Behaviour>, peer: PeerId, at: SocketAddr) {
+    let condition = match is_carried(at) {
+        true => PeerCondition::Always,
+        false => PeerCondition::DisconnectedAndNotDialing,
+    };
     let options = DialOpts::peer_id(peer)
-        .condition(PeerCondition::DisconnectedAndNotDialing)
+        .condition(condition)
         .addresses(vec![multiaddr(at)])
         .build();
     if let Err(error) = swarm.dial(options) {

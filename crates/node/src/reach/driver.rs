@@ -16,9 +16,10 @@ use wayfare_path::{
     Answer, Attempt, Ephemeral, Finder, ObserveLimiter, Offer, Role, Setup, Socket, Tag, Verified,
     observe_reply, observe_request, observe_result, tag_of,
 };
-use wayfare_transport::{Carried, Clock, Probes, SharedSocket};
+use wayfare_transport::{Carried, Clock, Probes, SharedSocket, is_virtual};
 
 use super::birthday::{Extras, Heard};
+use super::carriers::{Carrier, Carriers, Turn};
 use super::guesses::Guesses;
 use super::link::{Channel, Link, Told};
 use super::place::Place;
@@ -28,6 +29,8 @@ use crate::{NodeError, chance};
 
 /// How long a caller waits for those who see it before it tells its peer where it is: twice a long round trip.
 const LOOK_AROUND: Duration = Duration::from_millis(400);
+/// As before, when no relay answers over plain UDP: until pipes stand, or cannot be opened.
+const LOOK_FURTHER: Duration = Duration::from_secs(10);
 /// Our own look at the place, and at who has gone.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// How often relays are asked how they see us: mappings of 30 s stay, and a change is noticed.
@@ -64,6 +67,8 @@ struct Calling {
     ephemeral: Ephemeral,
     /// Relays not tried yet, the best last.
     relays: Vec<NodeAddress>,
+    /// No relay has answered in the usual time.
+    patient: bool,
     reply: Reply,
 }
 
@@ -90,6 +95,7 @@ pub(super) struct Driver {
     looking: Vec<(Instant, Calling)>,
     /// Those who answered how they see us, in order.
     seen_by: Vec<SocketAddr>,
+    carriers: Carriers,
     closed: FuturesUnordered<BoxFuture<'static, u64>>,
     heard: mpsc::Receiver<Heard>,
     hear: mpsc::Sender<Heard>,
@@ -101,7 +107,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         config: ReachConfig,
-        socket: SharedSocket,
+        (socket, carriers): (SharedSocket, Carriers),
         swarm: Swarm,
         events: mpsc::Receiver<SwarmEvent>,
         probes: Probes,
@@ -129,6 +135,7 @@ impl Driver {
             calls: FuturesUnordered::new(),
             looking: Vec::new(),
             seen_by: Vec::new(),
+            carriers,
             closed: FuturesUnordered::new(),
             heard,
             hear,
@@ -140,7 +147,7 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         for relay in self.relays.clone() {
-            self.swarm.attach(relay).await;
+            self.attach(relay).await;
         }
         let mut look_after = interval(LOOK_AFTER);
         look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -166,6 +173,7 @@ impl Driver {
                 Some(heard) = self.heard.recv() => self.handle_probe(&heard).await,
                 Some(called) = self.calls.next(), if !self.calls.is_empty() => self.called(called).await,
                 Some(link) = self.closed.next(), if !self.closed.is_empty() => self.close(link).await,
+                turn = self.carriers.turn() => self.take_turn(turn).await,
                 () = sleep_until(next) => self.handle_timeouts().await,
                 () = sleep_until(looked) => self.call_those_who_looked(),
                 _ = look_after.tick() => self.look_after().await,
@@ -185,46 +193,108 @@ impl Driver {
         };
         self.seen_by.clear();
         for relay in &relays {
-            self.ask(relay.at);
-            self.swarm.dial(*relay).await;
+            // A pipe that stands is used as long as it does.
+            if self.carriers.address(relay.node).is_none() {
+                self.ask(relay.at);
+                self.carriers.watch(*relay, false, Clock::now());
+                self.swarm.dial(*relay).await;
+            }
         }
         let calling = Calling {
             node,
             attempt: Attempt(attempt),
             ephemeral: Ephemeral::from_seed(seed),
             relays,
+            patient: false,
             reply,
         };
         self.looking.push((Clock::now() + LOOK_AROUND, calling));
+        self.call_those_who_looked();
     }
 
-    /// Calls begin when all relays have answered, or time is up; the relay that answered first is called first.
+    /// Lets a relay ring us from now on, over plain UDP if it answers.
+    async fn attach(&mut self, relay: NodeAddress) {
+        self.ask(relay.at);
+        self.carriers.watch(relay, true, Clock::now());
+        self.swarm.attach(relay).await;
+    }
+
+    /// What becomes of relays that plain UDP does not reach.
+    async fn take_turn(&mut self, turn: Turn) {
+        match turn {
+            Turn::Ask(at) => self.ask_again(at),
+            Turn::Stands(relay) => {
+                match self.relays.iter().any(|ours| ours.node == relay.node) {
+                    true => self.swarm.attach(relay).await,
+                    false => self.swarm.dial(relay).await,
+                }
+                self.call_those_who_looked();
+            }
+            Turn::Ended { relay, at } => {
+                let through = |link: &&mut Link| link.by_pipe == Some(at);
+                let mut lost = Vec::new();
+                for link in self.links.values_mut().filter(through) {
+                    let path = link.carried.address();
+                    link.finder.remove_fallback(path);
+                    lost.extend(self.by_channel.get(&link.channel));
+                }
+                for id in lost {
+                    self.drive(id).await;
+                }
+                if self.relays.iter().any(|ours| ours.node == relay.node) {
+                    self.attach(relay).await;
+                }
+            }
+            Turn::Failed => self.call_those_who_looked(),
+        }
+    }
+
+    /// Calls begin when all relays can be reached, or time is up and one can; the relay that answered first over plain UDP is
+    /// called first, and those behind pipes last.
     fn call_those_who_looked(&mut self) {
         let now = Clock::now();
         let mut waiting = Vec::new();
         for (until, mut calling) in std::mem::take(&mut self.looking) {
-            let all = calling
-                .relays
-                .iter()
-                .all(|relay| self.seen_by.contains(&relay.at));
-            if !all && now < until {
+            let by_pipe = |relay: &NodeAddress| self.carriers.address(relay.node);
+            let reached =
+                |relay: &&NodeAddress| self.seen_by.contains(&relay.at) || by_pipe(relay).is_some();
+            let count = calling.relays.iter().filter(reached).count();
+            let mut until = until;
+            if count == 0 && !calling.patient && now >= until {
+                calling.patient = true;
+                until = now + LOOK_FURTHER;
+            }
+            let in_time = !calling.patient && now < until;
+            let hopeless = |relay: &NodeAddress| self.carriers.is_hopeless(relay.node);
+            let over = now >= until || calling.relays.iter().all(hopeless);
+            let waits = match count {
+                0 => in_time || !over,
+                some => some < calling.relays.len() && in_time,
+            };
+            if waits {
                 waiting.push((until, calling));
                 continue;
             }
-            let order = |relay: &NodeAddress| self.seen_by.iter().position(|by| *by == relay.at);
+            let order = |relay: &NodeAddress| {
+                let answered = self.seen_by.iter().position(|by| *by == relay.at);
+                answered.unwrap_or(usize::MAX - usize::from(by_pipe(relay).is_some()))
+            };
             calling
                 .relays
-                .sort_by_key(|relay| std::cmp::Reverse(order(relay).unwrap_or(usize::MAX)));
+                .sort_by_key(|relay| std::cmp::Reverse(order(relay)));
             self.call(calling);
         }
         self.looking = waiting;
     }
 
     fn call(&mut self, mut calling: Calling) {
-        let Some(relay) = calling.relays.pop() else {
+        let Some(mut relay) = calling.relays.pop() else {
             let _ = calling.reply.send(Err(NodeError::NoProposal));
             return;
         };
+        if let Some(pipe) = self.carriers.address(relay.node) {
+            relay.at = pipe;
+        }
         let ours = self.place.description(calling.ephemeral.public());
         let offer = Offer::sign(&self.key, calling.node, calling.attempt, 0, &ours).to_bytes();
         let swarm = self.swarm.clone();
@@ -270,14 +340,8 @@ impl Driver {
             number: opened.channel,
         };
         let ephemeral = &calling.ephemeral;
-        let (id, path) = self.link(
-            Role::Caller,
-            ephemeral,
-            theirs,
-            channel,
-            opened.seen,
-            carried,
-        )?;
+        let way = (channel, opened.relay, carried);
+        let (id, path) = self.link(Role::Caller, ephemeral, theirs, opened.seen, way)?;
         let (closer, closed) = oneshot::channel::<()>();
         self.closed.push(Box::pin(async move {
             // Never sent to: it ends when the other end is dropped.
@@ -296,27 +360,32 @@ impl Driver {
         role: Role,
         ephemeral: &Ephemeral,
         theirs: Verified,
-        channel: Channel,
         seen: SocketAddr,
-        carried: Carried,
+        (channel, relay, carried): (Channel, SocketAddr, Carried),
     ) -> Result<(u64, watch::Receiver<PathNow>), NodeError> {
         let now = Clock::now();
+        let carrier = self.carriers.carrier(relay);
         let secret = theirs.secret(ephemeral)?;
         let ours = self.place.description(ephemeral.public());
         // One of the two NATs is random: it may come to guessing.
         let may_guess = ours.nat.is_hard() != theirs.description().nat.is_hard();
-        let birthday_allowed = may_guess && self.guesses.admit(theirs.peer(), seen.ip(), now);
+        // A peer behind a pipe is seen nowhere.
+        let birthday_allowed =
+            may_guess && !is_virtual(seen) && self.guesses.admit(theirs.peer(), seen.ip(), now);
         let setup = Setup {
             role,
             secret,
             ours,
             theirs: theirs.description().clone(),
             attested: vec![seen.ip()],
-            fallback: Some(carried.address()),
+            fallback: (carrier == Carrier::Udp).then(|| carried.address()),
             birthday_allowed,
             birthday_sockets: BIRTHDAY_SOCKETS,
         };
-        let finder = Finder::new(setup, chance::bytes()?, now);
+        let mut finder = Finder::new(setup, chance::bytes()?, now);
+        if carrier != Carrier::Udp {
+            finder.add_carried_fallback(carried.address());
+        }
         let tag = finder.tag();
         let id = self.next_link;
         self.next_link += 1;
@@ -326,7 +395,7 @@ impl Driver {
             channel,
             theirs,
             ephemeral.public(),
-            carried,
+            (carried, carrier, relay),
             extras,
             now,
         );
@@ -381,7 +450,9 @@ impl Driver {
             SwarmEvent::Attached(relay) => {
                 tracing::info!(%relay, "this relay rings us");
                 self.attached.send_modify(|count| *count += 1);
-                self.ask(relay.at);
+                if !is_virtual(relay.at) {
+                    self.ask(relay.at);
+                }
             }
             SwarmEvent::Detached(relay) => {
                 self.attached
@@ -418,14 +489,8 @@ impl Driver {
             relay: ring.relay.node,
             number: ring.channel,
         };
-        self.link(
-            Role::Callee,
-            &ephemeral,
-            theirs,
-            channel,
-            ring.seen,
-            carried,
-        )?;
+        let way = (channel, ring.relay.at, carried);
+        self.link(Role::Callee, &ephemeral, theirs, ring.seen, way)?;
         Ok(answer)
     }
 
@@ -442,6 +507,7 @@ impl Driver {
         if let Some((_, us)) = observe_result(&heard.bytes) {
             if self.known(heard.from) {
                 self.seen_by.push(heard.from);
+                self.carriers.heard(heard.from);
                 self.seen(heard.from, us).await;
                 self.call_those_who_looked();
             }
@@ -468,7 +534,16 @@ impl Driver {
         }
     }
 
+    /// Asks once more: either answer counts.
+    fn ask_again(&mut self, at: SocketAddr) {
+        self.ask(at);
+    }
+
     async fn seen(&mut self, by: SocketAddr, us: SocketAddr) {
+        // Through a pipe nobody sees where we are.
+        if is_virtual(by) || is_virtual(us) {
+            return;
+        }
         if self.place.observe(by, us) {
             tracing::debug!("this node is seen elsewhere, or by somebody new");
             self.tell_everybody().await;
@@ -544,6 +619,8 @@ impl Driver {
             }
         }
         self.guesses.forget(now);
+        let through = |relay| self.by_channel.keys().any(|channel| channel.relay == relay);
+        self.carriers.let_go(through, now);
         let over = |link: &Link| {
             let silent = now.saturating_duration_since(link.heard_at) > GONE_AFTER;
             silent && link.finder.role() == Role::Callee

@@ -13,6 +13,7 @@ use wayfare_transport::{Carried, SharedSocket};
 
 use super::PathNow;
 use super::birthday::{Extras, Heard};
+use super::carriers::Carrier;
 
 /// Where a link's words go: the relay and the channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +33,9 @@ pub(super) struct Link {
     pub(super) serial: u32,
     pub(super) heard_at: Instant,
     pub(super) carried: Carried,
+    /// The relay's address if a pipe leads to it.
+    pub(super) by_pipe: Option<SocketAddr>,
+    carrier: Carrier,
     extras: Extras,
     path: watch::Sender<PathNow>,
 }
@@ -48,13 +52,17 @@ impl Link {
         channel: Channel,
         theirs: Verified,
         ephemeral: EphemeralPublic,
-        carried: Carried,
+        (carried, carrier, relay): (Carried, Carrier, SocketAddr),
         extras: Extras,
         now: Instant,
     ) -> (Self, watch::Receiver<PathNow>) {
         let (path, shown) = watch::channel(PathNow {
             at: carried.address(),
-            tier: Tier::Relayed,
+            tier: match carrier {
+                Carrier::Udp => Tier::Relayed,
+                Carrier::Quic | Carrier::Tls => Tier::Carried,
+            },
+            carrier,
             rtt: None,
             outcome: String::new(),
         });
@@ -68,6 +76,8 @@ impl Link {
             serial: 0,
             heard_at: now,
             carried,
+            by_pipe: (carrier != Carrier::Udp).then_some(relay),
+            carrier,
             extras,
             path,
         };
@@ -108,6 +118,10 @@ impl Link {
                     self.path.send_modify(|shown| {
                         shown.at = path;
                         shown.tier = tier;
+                        shown.carrier = match path == self.carried.address() {
+                            true => self.carrier,
+                            false => Carrier::Udp,
+                        };
                         shown.rtt = rtt;
                     });
                 }
