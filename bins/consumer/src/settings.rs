@@ -57,7 +57,12 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         key: "index_url",
         preset: Some("http://127.0.0.1:7401"),
-        help: "where proposals are indexed",
+        help: "where proposals are indexed: addresses with commas between, or empty for none",
+    },
+    Setting {
+        key: "bootstrap",
+        preset: None,
+        help: "nodes that know the distributed table of proposals, each NODE@ADDRESS:PORT; any relay does",
     },
     Setting {
         key: "listen",
@@ -94,7 +99,10 @@ pub(crate) fn network(settings: &Settings) -> Result<Network, Failure> {
         vault: settings.need("vault")?,
         hermes: settings.need("hermes")?,
         hermes_url: settings.need("hermes_url")?,
-        index_url: settings.need("index_url")?,
+        index_url: settings
+            .parse::<String>("index_url")?
+            .unwrap_or_default(),
+        bootstrap: settings.list("bootstrap")?,
     })
 }
 

@@ -24,6 +24,7 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
         listen: settings.need("listen")?,
         advertise,
         limits: RelayLimits::default(),
+        bootstrap: settings.list("bootstrap")?,
     };
     let relay = builder.start().await.map_err(failure)?;
     let address = relay.address();

@@ -82,6 +82,8 @@ pub struct DhtConfig {
     pub records: Arc<dyn Records>,
     /// Whether it keeps records for others and stands in their tables: for nodes that anybody can dial.
     pub serves: bool,
+    /// First contacts: nodes that serve, as far as we know. Whoever serves itself joins through them at once.
+    pub seeds: Vec<NodeAddress>,
 }
 
 /// Why nothing was published or found.

@@ -12,17 +12,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use wayfare_api::discovery::IndexClient;
 use wayfare_api::hermes::HermesClient;
 use wayfare_chain::{Endpoint, VaultClient, Wallet};
 use wayfare_discovery::{Proposal, Query};
 use wayfare_identity::{Address, B256, Signer};
 use wayfare_payment::{Agreement, Amount, Chain, ChannelId, Ledger, Payer, PayerConfig, Usage};
 use wayfare_session::{CloseReason, ConsumerEvent, TunnelNetwork};
-use wayfare_transport::Clock;
 
 use self::driver::Command;
 use self::payer::PayerLink;
+use crate::discover::Sources;
 use crate::path::MtuWatch;
 use crate::persistence::{Persistence, load};
 use crate::reach::PathNow;
@@ -39,6 +38,7 @@ pub struct Node {
     chain: Arc<VaultClient>,
     hermes: HermesClient,
     payer: PayerLink,
+    sources: Sources,
 }
 
 /// What a [`Node`] needs.
@@ -170,8 +170,7 @@ impl NodeBuilder {
             .map_err(|error| NodeError::Record(error.to_string()))?;
         let payer = PayerLink::start(payer, Persistence::new(ledger));
         let service = |what, source| NodeError::Service { what, source };
-        // A wrong address is told now and not at the first question.
-        IndexClient::connect(&network.index_url).map_err(|e| service("the proposal index", e))?;
+        let sources = Sources::new(&network)?;
         let hermes =
             HermesClient::connect(&network.hermes_url).map_err(|e| service("the Hermes", e))?;
         Ok(Node {
@@ -180,6 +179,7 @@ impl NodeBuilder {
             chain,
             hermes,
             payer,
+            sources,
         })
     }
 }
@@ -207,29 +207,14 @@ impl Node {
         &self.chain
     }
 
-    /// Verified proposals that fit, best first.
+    /// Verified proposals that fit, best first: of every index and of the distributed table, as far as they answer soon.
     ///
     /// # Errors
-    /// The index does not answer.
+    /// No source answers.
     pub async fn discover(&self, query: &Query) -> Result<Vec<Proposal>, NodeError> {
-        // A connection for each question: one that outlived the coming or going of a tunnel would speak beside it, or not at all.
-        let unanswered = |source| NodeError::Service {
-            what: "the proposal index",
-            source,
-        };
-        let index = IndexClient::connect(&self.network.index_url).map_err(unanswered)?;
-        let found = index.query(query).await.map_err(unanswered)?;
-        let now = Clock::unix_ms() / 1_000;
-        let mut proposals = Vec::new();
-        for signed in found {
-            // An index may be old or lie; what does not verify is as if it were not there.
-            match signed.verify(now) {
-                Ok(verified) if self.fits(&verified) => proposals.push(verified),
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "a proposal does not hold"),
-            }
-        }
-        Ok(proposals)
+        let mut found = self.sources.ask(query).await?;
+        found.retain(|proposal| self.fits(proposal));
+        Ok(found)
     }
 
     fn fits(&self, proposal: &Proposal) -> bool {

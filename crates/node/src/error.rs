@@ -2,7 +2,7 @@
 
 use wayfare_api::ApiError;
 use wayfare_host::HostError;
-use wayfare_nat::{CallError, SwarmError};
+use wayfare_nat::{CallError, DhtError, SwarmError};
 use wayfare_path::OfferError;
 use wayfare_payment::{Amount, ChainError, LedgerError};
 use wayfare_session::{CloseReason, Refusal, RefusalCode};
@@ -66,6 +66,12 @@ pub enum NodeError {
     /// The session ended before or while it was used.
     #[error("the session ended: {0}")]
     Closed(CloseReason),
+    /// No source of proposals answers.
+    #[error("no source of proposals answers: {0}")]
+    NoSource(String),
+    /// The distributed table of proposals.
+    #[error("the distributed table of proposals: {0}")]
+    Table(#[from] DhtError),
     /// Nothing fits.
     #[error("no proposal fits the query; widen it, or ask another index")]
     NoProposal,
@@ -122,6 +128,8 @@ impl NodeError {
             | Self::Call(_)
             | Self::Offer(_)
             | Self::NoProposal
+            | Self::NoSource(_)
+            | Self::Table(_)
             | Self::Closed(_) => 4,
             Self::Chain(ChainError::NoGas { .. }) | Self::Unfunded { .. } => 5,
             Self::Chain(
@@ -184,6 +192,9 @@ impl NodeError {
                 | RefusalCode::Unknown
                 | RefusalCode::Internal => "choose another provider of `proposals`".into(),
             },
+            Self::NoSource(_) | Self::Table(_) => {
+                "set `index_url` to an index that runs, or `bootstrap` to a relay that does".into()
+            }
             Self::NoProposal => "`proposals` without filters shows what there is".into(),
             Self::Unfunded { .. } => {
                 "`wayfare topup` tells where to send tokens; nothing was spent".into()

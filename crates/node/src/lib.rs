@@ -6,6 +6,7 @@ mod chance;
 mod consumer;
 mod control;
 mod daemon;
+mod discover;
 mod error;
 mod network;
 mod path;

@@ -1,6 +1,6 @@
 //! Which network a node joins: chain, vault, Hermes, index.
 
-use wayfare_identity::Address;
+use wayfare_identity::{Address, NodeAddress};
 
 /// Values that belong together, so that a user names one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,10 @@ pub struct Network {
     pub hermes: Address,
     /// Where the Hermes listens.
     pub hermes_url: String,
-    /// Where proposals are indexed.
+    /// Where proposals are indexed: any number of addresses, separated by commas. None is needed where `bootstrap` names nodes.
     pub index_url: String,
+    /// Nodes through which the distributed table of proposals is joined; any relay is one. None: it is not asked.
+    pub bootstrap: Vec<NodeAddress>,
 }
 
 impl Network {
@@ -38,7 +40,14 @@ impl Network {
                 hermes,
                 hermes_url: "http://127.0.0.1:7400".into(),
                 index_url: "http://127.0.0.1:7401".into(),
+                bootstrap: Vec::new(),
             },
         }
+    }
+
+    /// The address of each index.
+    pub fn index_urls(&self) -> impl Iterator<Item = &str> {
+        let urls = self.index_url.split(',').map(str::trim);
+        urls.filter(|url| !url.is_empty())
     }
 }

@@ -19,7 +19,6 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wayfare_api::discovery::IndexClient;
 use wayfare_api::hermes::HermesClient;
 use wayfare_chain::{Endpoint, VaultClient, Wallet};
 use wayfare_host::{ExitRules, Held, Journal, configure_interface};
@@ -42,7 +41,7 @@ use self::peer::PeerDesk;
 use self::settlement::Settlement;
 use crate::persistence::{Persistence, load};
 use crate::reach::{Reach, ReachConfig};
-use crate::{Network, NodeError, chance, node_name, plane};
+use crate::{Network, NodeError, chance, discover, node_name, plane};
 
 pub(crate) use self::driver::sleep_until;
 pub(crate) use self::shares::Shares;
@@ -209,8 +208,7 @@ impl ProviderBuilder {
             .describe()
             .await
             .map_err(|e| service("the Hermes", e))?;
-        let index = IndexClient::connect(&self.network.index_url)
-            .map_err(|e| service("the proposal index", e))?;
+        let indexes = discover::indexes(&self.network)?;
 
         let node_key = node_key(&self.secret);
         let (socket, receiver) = SharedSocket::bind(self.listen, SocketOptions::default())?;
@@ -231,7 +229,13 @@ impl ProviderBuilder {
             manual: self.offer.contact.clone(),
         };
         let needs_relay = self.offer.contact.is_empty();
-        let reach = Reach::start(socket.clone(), &endpoint, &quic_identity, reach)?;
+        // First contacts are those of the network, and our own relays.
+        let mut seeds = self.network.bootstrap.clone();
+        seeds.extend(&self.offer.relays);
+        // Whoever can be dialed keeps records for others; alone in the world it still waits for them.
+        let dht = discover::table(seeds.clone(), !needs_relay);
+        let (reach, swarm) =
+            Reach::start_in(socket.clone(), &endpoint, &quic_identity, reach, Some(dht))?;
         let stop = CancellationToken::new();
         let withdraw = stop.child_token();
         let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -267,7 +271,8 @@ impl ProviderBuilder {
             paths,
         });
         let announcer = Announcer {
-            client: index,
+            indexes,
+            table: (!seeds.is_empty()).then_some(swarm),
             signer: Arc::clone(&self.signer),
             offer: self.offer.clone(),
             country,
@@ -329,20 +334,18 @@ impl ProviderBuilder {
             let described = client.describe().await.map_err(service("the Hermes"))?;
             Ok::<_, NodeError>(format!("answers as {}", described.terms.hermes))
         };
-        let index = async {
-            let client = IndexClient::connect(&self.network.index_url)
-                .map_err(service("the proposal index"))?;
-            let count = client
-                .describe()
-                .await
-                .map_err(service("the proposal index"))?;
-            Ok::<_, NodeError>(format!("answers; it lists {count} offers"))
-        };
-        vec![
-            ("chain", chain.await),
-            ("Hermes", hermes.await),
-            ("index", index.await),
-        ]
+        let mut found = vec![("chain", chain.await), ("Hermes", hermes.await)];
+        match discover::indexes(&self.network) {
+            Ok(indexes) => {
+                for (url, client) in indexes {
+                    let count = client.describe().await.map_err(discover::index_error);
+                    let told = |count| format!("{url} answers; it lists {count} offers");
+                    found.push(("index", count.map(told)));
+                }
+            }
+            Err(error) => found.push(("index", Err(error))),
+        }
+        found
     }
 
     fn derive(&self, purpose: &str) -> B256 {

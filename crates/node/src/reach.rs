@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
-use wayfare_nat::{RelayBoard, RelayLimits, Swarm, SwarmConfig, SwarmError};
+use wayfare_nat::{DhtConfig, RelayBoard, RelayLimits, Swarm, SwarmConfig, SwarmError, SwarmEvent};
 use wayfare_path::Tier;
 use wayfare_transport::{Clock, QuicEndpoint, QuicIdentity, SharedSocket, Switch};
 
@@ -82,6 +82,25 @@ pub(crate) struct Link {
     _closer: oneshot::Sender<()>,
 }
 
+/// A swarm on the shared socket.
+pub(crate) fn swarm_on(
+    socket: &SharedSocket,
+    endpoint: &QuicEndpoint,
+    identity: &QuicIdentity,
+    config: SwarmConfig,
+) -> Result<(Swarm, mpsc::Receiver<SwarmEvent>), NodeError> {
+    let ground = SharedGround::new(socket.clone(), endpoint.clone(), identity.clone())
+        .map_err(|error| NodeError::Swarm(SwarmError::Setup(error.to_string())))?;
+    let incoming = endpoint
+        .swarm_connections()
+        .ok_or_else(|| taken("another swarm runs on it"))?;
+    Ok(Swarm::start(config, Arc::new(ground), incoming)?)
+}
+
+fn taken(why: &str) -> NodeError {
+    NodeError::Setting(format!("the socket is taken: {why}"))
+}
+
 impl Reach {
     /// Starts on the shared socket.
     pub(crate) fn start(
@@ -90,21 +109,26 @@ impl Reach {
         identity: &QuicIdentity,
         config: ReachConfig,
     ) -> Result<Self, NodeError> {
-        let unusable = |why: &str| NodeError::Setting(format!("the socket is taken: {why}"));
-        let ground = SharedGround::new(socket.clone(), endpoint.clone(), identity.clone())
-            .map_err(|error| NodeError::Swarm(SwarmError::Setup(error.to_string())))?;
-        let incoming = endpoint
-            .swarm_connections()
-            .ok_or_else(|| unusable("another swarm runs on it"))?;
+        Self::start_in(socket, endpoint, identity, config, None).map(|(reach, _)| reach)
+    }
+
+    /// As [`start`](Self::start), and takes part in the distributed table through the swarm, which is handed out too.
+    pub(crate) fn start_in(
+        socket: SharedSocket,
+        endpoint: &QuicEndpoint,
+        identity: &QuicIdentity,
+        config: ReachConfig,
+        dht: Option<DhtConfig>,
+    ) -> Result<(Self, Swarm), NodeError> {
         let probes = socket
             .probes()
-            .ok_or_else(|| unusable("others read its probes"))?;
+            .ok_or_else(|| taken("others read its probes"))?;
         let swarm_config = SwarmConfig {
             key: config.key.clone(),
             relay: config.serves,
-            dht: None,
+            dht,
         };
-        let (swarm, events) = Swarm::start(swarm_config, Arc::new(ground), incoming)?;
+        let (swarm, events) = swarm_on(&socket, endpoint, identity, swarm_config)?;
         let board = swarm.board().cloned();
         if let Some(board) = &board {
             socket.set_switch(Some(Arc::new(BoardSwitch(Arc::clone(board)))));
@@ -113,14 +137,15 @@ impl Reach {
         let (tell, attached) = watch::channel(0);
         let carriers = Carriers::new(socket.clone(), endpoint.clone(), identity.clone());
         let way = (socket, carriers);
-        let driver = Driver::new(config, way, swarm, events, probes, inbox, tell)?;
+        let driver = Driver::new(config, way, swarm.clone(), events, probes, inbox, tell)?;
         let task = tokio::spawn(driver.run());
-        Ok(Self {
+        let reach = Self {
             commands,
             board,
             attached,
             _task: Arc::new(Task(task.abort_handle())),
-        })
+        };
+        Ok((reach, swarm))
     }
 
     /// The channels that we carry for others, if we do.

@@ -12,6 +12,7 @@ use wayfare_transport::{
 };
 
 use crate::NodeError;
+use crate::discover::table;
 use crate::provider::node_key;
 use crate::reach::{Reach, ReachConfig};
 
@@ -26,6 +27,8 @@ pub struct RelayBuilder {
     pub advertise: SocketAddr,
     /// What it gives away.
     pub limits: RelayLimits,
+    /// Other relays, through which it joins the distributed table of proposals; others may join through it.
+    pub bootstrap: Vec<NodeAddress>,
 }
 
 /// A running relay; it ends when it is dropped.
@@ -69,7 +72,8 @@ impl RelayBuilder {
         };
         let pipes = PipeDoor::open(&socket, &endpoint, &identity)
             .map_err(wayfare_transport::QuicError::from)?;
-        let reach = Reach::start(socket.clone(), &endpoint, &identity, config)?;
+        let dht = Some(table(self.bootstrap, true));
+        let (reach, _) = Reach::start_in(socket.clone(), &endpoint, &identity, config, dht)?;
         Ok(Relay {
             address,
             endpoint,

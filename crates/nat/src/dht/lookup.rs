@@ -22,10 +22,14 @@ use crate::address::peer_id;
 const WIDTH: usize = 12;
 /// How long one holds a place among them: a handshake and a question at 300 ms a round trip. An answer that comes later counts.
 const PATIENCE: Duration = Duration::from_millis(900);
+/// How long an answer is waited for while nobody has given one: the second repetition of a lost first packet arrives.
+const LAST_PATIENCE: Duration = Duration::from_millis(2_700);
 /// Of one namer, candidates that may be without an answer before others go first.
 const FREE: usize = 4;
 /// With so many in vain, the rest of what it named is not asked at all: an honest one names 20, and half of them may be dead.
 const MOST_DEBT: usize = 12;
+/// Whoever joins knows enough of its surroundings by so many; the others come with time.
+const AROUND: usize = 8;
 /// Candidates in all: 1,024 of about 200 bytes.
 const MOST: usize = 1_024;
 
@@ -33,7 +37,7 @@ const MOST: usize = 1_024;
 enum State {
     Fresh,
     Asked(Instant),
-    Late,
+    Late(Instant),
     Answered,
     Failed,
 }
@@ -80,6 +84,8 @@ pub(crate) struct Lookup {
     us: PeerId,
     target: KBucketKey<Vec<u8>>,
     candidates: BTreeMap<KBucketDistance, Candidate>,
+    /// It ends when so many of the closest have answered.
+    wanted: usize,
 }
 
 impl Lookup {
@@ -89,6 +95,10 @@ impl Lookup {
             us,
             target: target.key(us),
             candidates: BTreeMap::new(),
+            wanted: match target {
+                Target::Oneself => AROUND,
+                Target::Topic(_) => REPLICAS,
+            },
         };
         for seed in seeds {
             lookup.add(*seed, None);
@@ -118,9 +128,11 @@ impl Lookup {
     /// Whom to ask now, if anybody.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(PeerId, NodeAddress)> {
         for candidate in self.candidates.values_mut() {
-            if matches!(candidate.state, State::Asked(at) if now >= at + PATIENCE) {
-                candidate.state = State::Late;
-            }
+            candidate.state = match candidate.state {
+                State::Asked(at) if now >= at + PATIENCE => State::Late(at),
+                State::Late(at) if now >= at + LAST_PATIENCE => State::Failed,
+                other => other,
+            };
         }
         if self.asked() >= WIDTH {
             return None;
@@ -151,7 +163,7 @@ impl Lookup {
         let mut debts = Debts::new();
         for candidate in self.candidates.values() {
             match candidate.state {
-                State::Asked(_) | State::Late | State::Failed => {
+                State::Asked(_) | State::Late(_) | State::Failed => {
                     *debts.entry(candidate.namer).or_default() += 1;
                 }
                 State::Fresh | State::Answered => {}
@@ -165,7 +177,7 @@ impl Lookup {
         let mut answered = 0;
         let enough = self.candidates.values().position(|candidate| {
             answered += usize::from(candidate.state == State::Answered);
-            answered == REPLICAS
+            answered == self.wanted
         });
         enough.unwrap_or(self.candidates.len())
     }
@@ -201,11 +213,13 @@ impl Lookup {
     /// When nobody useful is left to be asked or waited for.
     pub(crate) fn is_done(&self) -> bool {
         let debts = self.debts();
+        let silent = self.closest().next().is_none();
         let mut useful = self.candidates.values().take(self.useful());
         !useful.any(|candidate| match candidate.state {
             State::Asked(_) => true,
             State::Fresh => candidate.is_believed(&debts),
-            State::Late | State::Answered | State::Failed => false,
+            State::Late(_) => silent,
+            State::Answered | State::Failed => false,
         })
     }
 
@@ -289,7 +303,7 @@ mod tests {
         let mut later = now;
         for _ in 0..10 {
             while lookup.next(later).is_some() {}
-            later += PATIENCE;
+            later += LAST_PATIENCE;
         }
         assert!(lookup.is_done());
     }

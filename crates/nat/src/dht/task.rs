@@ -123,8 +123,7 @@ impl Dht {
         connections: Connections,
         now: Instant,
     ) -> Self {
-        Self {
-            config,
+        let mut dht = Self {
             us,
             connections,
             store: Store::new(Bounds::default()),
@@ -134,9 +133,21 @@ impl Dht {
             asked: HashMap::new(),
             passing: Passing::default(),
             next: 0,
-            join_at: now + JOIN_SOON,
+            join_at: if config.serves { now } else { now + JOIN_SOON },
             expire_at: now,
             chance: RandomState::new(),
+            config,
+        };
+        dht.know(&dht.config.seeds.clone());
+        dht
+    }
+
+    fn know(&mut self, seeds: &[NodeAddress]) {
+        for seed in seeds {
+            let ours = peer_id(seed.node).is_none_or(|peer| peer == self.us);
+            if !ours && !self.seeds.contains(seed) && self.seeds.len() < MOST_SEEDS {
+                self.seeds.push(*seed);
+            }
         }
     }
 
@@ -181,12 +192,7 @@ impl Dht {
     }
 
     fn bootstrap(&mut self, seeds: &[NodeAddress], done: Published, net: &mut Net<'_>) {
-        for seed in seeds {
-            let ours = peer_id(seed.node).is_none_or(|peer| peer == self.us);
-            if !ours && !self.seeds.contains(seed) && self.seeds.len() < MOST_SEEDS {
-                self.seeds.push(*seed);
-            }
-        }
+        self.know(seeds);
         self.join(Target::Oneself, Some(done), net);
         self.join_at = net.now + JOIN_SOON;
     }
