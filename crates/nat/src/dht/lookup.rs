@@ -241,7 +241,7 @@ impl Lookup {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
     use wayfare_identity::NodeKey;
 

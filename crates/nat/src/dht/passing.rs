@@ -50,6 +50,7 @@ impl Passing {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods)]
     use super::*;
     use libp2p_swarm::ConnectionId;
 
