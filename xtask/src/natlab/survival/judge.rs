@@ -47,7 +47,11 @@ pub(super) fn add(report: &mut Report, scenario: &Scenario, told: Result<&Told, 
         }
     );
     report.number(&check, Some(whole), "whole", &Bar::Exactly(1.0), &note);
-    let note = format!("from {:.1} s", told.stall_at);
+    let all = match told.stalls.as_str() {
+        "" => String::new(),
+        stalls => format!("; ended: {stalls}"),
+    };
+    let note = format!("from {:.1} s{all}", told.stall_at);
     let bar = Bar::AtMost(STALL);
     report.number(&stall, Some(told.stall_ms.round()), "ms", &bar, &note);
     let count = told.sessions.len() as f64;

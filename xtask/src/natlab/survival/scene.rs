@@ -48,6 +48,8 @@ pub(super) struct Told {
     pub(super) stall_ms: f64,
     /// Seconds into the download at which it began.
     pub(super) stall_at: f64,
+    /// Pauses of more than a second that ended, for a person.
+    pub(super) stalls: String,
     /// Sessions that there were, in their order.
     pub(super) sessions: Vec<String>,
     /// Whether the path was direct before the first event, and at the end.
@@ -198,6 +200,7 @@ fn surfed(
     let (longest, since) = growth.longest();
     told.stall_ms = longest.as_secs_f64() * 1_000.0;
     told.stall_at = since.as_secs_f64();
+    told.stalls = growth.told();
     told.bytes = growth.bytes();
     told.whole = told.bytes == FILE && sha256(&visit.file)? == origin.sha256;
     let now = last(looks);

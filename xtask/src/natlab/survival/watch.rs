@@ -55,7 +55,12 @@ pub(super) struct Growth {
     begun: Instant,
     /// The longest time without a byte, and how long after the begin it started.
     longest: (Duration, Duration),
+    /// Those that are over and were longer than [`TOLD`], each with its begin.
+    stalls: Vec<(Duration, Duration)>,
 }
+
+/// Pauses that are told one by one: a person notices them.
+const TOLD: Duration = Duration::from_secs(1);
 
 impl Growth {
     pub(super) fn begin(now: Instant) -> Self {
@@ -64,6 +69,7 @@ impl Growth {
             since: now,
             begun: now,
             longest: (Duration::ZERO, Duration::ZERO),
+            stalls: Vec::new(),
         }
     }
 
@@ -74,6 +80,10 @@ impl Growth {
             self.longest = (stood, self.since.saturating_duration_since(self.begun));
         }
         if bytes > self.bytes {
+            if stood > TOLD {
+                let begin = self.since.saturating_duration_since(self.begun);
+                self.stalls.push((stood, begin));
+            }
             self.bytes = bytes;
             self.since = now;
         }
@@ -87,6 +97,18 @@ impl Growth {
     /// The longest time without a byte, and when it began, from the download's begin.
     pub(super) fn longest(&self) -> (Duration, Duration) {
         self.longest
+    }
+
+    /// The pauses that are over, in a few words: `1.9 s from 4.0 s, …`.
+    pub(super) fn told(&self) -> String {
+        let word = |(stood, begin): &(Duration, Duration)| {
+            format!(
+                "{:.1} s from {:.1} s",
+                stood.as_secs_f64(),
+                begin.as_secs_f64()
+            )
+        };
+        self.stalls.iter().map(word).collect::<Vec<_>>().join(", ")
     }
 
     /// Bytes so far.
@@ -119,5 +141,9 @@ mod tests {
         growth.note(40, at(3_000));
         assert_eq!(growth.longest().0.as_millis(), 2_000);
         assert_eq!(growth.bytes(), 40);
+        // Told one by one once they are over, if a person noticed.
+        assert_eq!(growth.told(), "");
+        growth.note(50, at(3_000));
+        assert_eq!(growth.told(), "2.0 s from 1.0 s");
     }
 }
