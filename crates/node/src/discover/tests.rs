@@ -132,8 +132,8 @@ fn answers_are_merged_each_key_once_the_latest_and_nothing_that_does_not_hold() 
     );
 }
 
-#[test]
-fn a_network_without_any_source_is_told_at_once() {
+#[tokio::test]
+async fn a_network_without_any_source_is_told_at_once() {
     let mut network = Network::new(Preset::Local, Address::ZERO, Address::ZERO);
     assert!(Sources::new(&network).is_ok());
     network.index_url = String::new();

@@ -52,6 +52,15 @@ async fn a_provider_is_found_through_relays_when_no_index_answers() {
         dht: Some(discover::table(network.bootstrap.clone(), false)),
     };
     let (swarm, _events) = swarm_on(&socket, &endpoint, &identity, config).unwrap();
+    // The second relay joins through the first meanwhile.
+    let mut joined = Ok(0);
+    for _ in 0..1_000 {
+        joined = swarm.bootstrap(Vec::new()).await;
+        if joined == Ok(2) {
+            break;
+        }
+    }
+    assert_eq!(joined, Ok(2));
     let announcer = Announcer {
         indexes: discover::indexes(&network).unwrap(),
         table: Some(swarm),
