@@ -1,14 +1,15 @@
 //! `wayfare doctor`: looks at everything that a session needs, and says what to do about what is missing.
 
 use wayfare_cli::{Failure, Finding, Output, Settings, tell_findings};
-use wayfare_node::{Node, Query};
+use wayfare_node::{Node, Query, RouterAnswers};
 
 use crate::settings::node;
 
 /// Runs every check and fails if one does.
 pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failure> {
-    let mut findings = vec![privilege()];
-    match node(settings).await {
+    let (router, opened) = tokio::join!(router(settings), node(settings));
+    let mut findings = vec![privilege(), router?];
+    match opened {
         Ok(node) => {
             findings.push(Finding {
                 what: "keys, ledger and chain",
@@ -39,6 +40,25 @@ fn privilege() -> Finding {
         ok: device && may,
         said,
     }
+}
+
+/// Told, never a failure: relays reach around any router.
+async fn router(settings: &Settings) -> Result<Finding, Failure> {
+    let said = if settings.need("port_mapping")? {
+        let answers = RouterAnswers::ask().await;
+        let forwards = match answers.forwards() {
+            true => "forwards ports",
+            false => "forwards no ports, which is slower to get through",
+        };
+        format!("{forwards}: {answers}")
+    } else {
+        "not asked: port_mapping is false".into()
+    };
+    Ok(Finding {
+        what: "router",
+        ok: true,
+        said,
+    })
 }
 
 async fn services(node: &Node) -> Vec<Finding> {

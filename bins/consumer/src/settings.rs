@@ -70,6 +70,11 @@ pub(crate) const TABLE: &[Setting] = &[
         help: "local address of the UDP socket",
     },
     Setting {
+        key: "port_mapping",
+        preset: Some("true"),
+        help: "ask the router to forward the port (PCP, NAT-PMP, UPnP)",
+    },
+    Setting {
         key: "device",
         preset: Some("wayfare0"),
         help: "name of the tunnel device",

@@ -207,6 +207,7 @@ impl Run<'_> {
             listen: self.settings.need("listen")?,
             budget: self.budget,
             chunk: self.settings.parse("chunk")?,
+            port_mapping: self.settings.need("port_mapping")?,
             ..ConnectOptions::default()
         };
         let gate = self.settings.parse("kill_switch")?.unwrap_or(true);

@@ -229,6 +229,7 @@ fn provider(network: Network, state: &std::path::Path) -> ProviderBuilder {
             relays: vec![],
         },
         listen: (Ipv4Addr::UNSPECIFIED, 51_820).into(),
+        port_mapping: false,
         device: "wfp0".into(),
         pool_v4: "10.77.0.0/16".parse().unwrap(),
         pool_v6: Some("fd77::/64".parse().unwrap()),

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use wayfare_cli::{Failure, Finding, Kind, Output, Settings, tell_findings};
-use wayfare_node::LocalControl;
+use wayfare_node::{LocalControl, RouterAnswers};
 
 use crate::settings::{builder, failure, socket};
 
@@ -58,7 +58,26 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
     Ok(())
 }
 
-/// Looks at privileges, settings, keys, ledger, chain and services.
+/// Told, never a failure: who advertises an address needs no router, and relays reach around any.
+async fn router(settings: &Settings) -> Result<Finding, Failure> {
+    let said = if settings.need("port_mapping")? {
+        let answers = RouterAnswers::ask().await;
+        let forwards = match answers.forwards() {
+            true => "forwards ports",
+            false => "forwards no ports by itself",
+        };
+        format!("{forwards}: {answers}")
+    } else {
+        "not asked: port_mapping is false".into()
+    };
+    Ok(Finding {
+        what: "router",
+        ok: true,
+        said,
+    })
+}
+
+/// Looks at privileges, router, settings, keys, ledger, chain and services.
 pub(crate) async fn doctor(settings: &Settings, output: Output) -> Result<(), Failure> {
     let may = wayfare_node::may_change_network();
     let said = if may {
@@ -71,6 +90,7 @@ pub(crate) async fn doctor(settings: &Settings, output: Output) -> Result<(), Fa
         ok: may,
         said: said.into(),
     }];
+    findings.push(router(settings).await?);
     match builder(settings) {
         Ok(builder) => {
             findings.push(Finding {

@@ -74,6 +74,11 @@ pub(crate) const TABLE: &[Setting] = &[
         help: "local address of the UDP socket",
     },
     Setting {
+        key: "port_mapping",
+        preset: Some("true"),
+        help: "ask the router to forward the port (PCP, NAT-PMP, UPnP)",
+    },
+    Setting {
         key: "advertise",
         preset: None,
         help: "addresses with port at which consumers reach this node",
@@ -194,6 +199,7 @@ pub(crate) fn builder(settings: &Settings) -> Result<ProviderBuilder, Failure> {
         ledger,
         offer: offer(settings)?,
         listen: settings.need("listen")?,
+        port_mapping: settings.need("port_mapping")?,
         device: settings.need("device")?,
         pool_v4: settings.need("pool_v4")?,
         pool_v6: settings.parse("pool_v6")?,

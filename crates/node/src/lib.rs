@@ -33,7 +33,7 @@ pub use provider::{Limits, Offer, Provider, ProviderBuilder, ProviderRemote, Pro
 pub use reach::{Carrier, PathNow};
 pub use relay::{Relay, RelayBuilder};
 pub use shown::{EarningShown, PathShown, ProposalShown, SessionShown, SettledShown, StatusShown};
-pub use wayfare_nat::{ChannelUse, RelayLimits};
+pub use wayfare_nat::{ChannelUse, RelayLimits, RouterAnswers};
 pub use wayfare_path::Tier;
 
 pub use wayfare_discovery::{Proposal, Query};

@@ -23,6 +23,7 @@ use wayfare_api::hermes::HermesClient;
 use wayfare_chain::{Endpoint, VaultClient, Wallet};
 use wayfare_host::{ExitRules, Held, Journal, configure_interface};
 use wayfare_identity::{Address, B256, NodeAddress, NodeId, NodeKey, Signer, keccak256};
+use wayfare_nat::MapperConfig;
 use wayfare_payment::{
     Amount, Chain, ChannelId, Collector, CollectorConfig, Ledger, Patience, Price, SettlePolicy,
     Settled, Settler,
@@ -100,6 +101,8 @@ pub struct ProviderBuilder {
     pub offer: Offer,
     /// Local address of the one UDP socket.
     pub listen: SocketAddr,
+    /// Whether the router may be asked to forward its port to us.
+    pub port_mapping: bool,
     /// Name of the tunnel device.
     pub device: String,
     /// Tunnel addresses.
@@ -178,6 +181,14 @@ pub(crate) fn node_key(secret: &[u8; 32]) -> NodeKey {
     NodeKey::from_seed(derive(secret, "node key").0)
 }
 
+/// Derived, so that who comes back after a crash is the one who has the mapping.
+fn mapping(secret: &[u8; 32], local: SocketAddr) -> MapperConfig {
+    let derived = derive(secret, "port mapping");
+    let mut nonce = [0; 12];
+    nonce.copy_from_slice(&derived.0[..12]);
+    MapperConfig::new(local.port(), nonce)
+}
+
 fn derive(secret: &[u8; 32], purpose: &str) -> B256 {
     keccak256([b"wayfare provider ".as_slice(), purpose.as_bytes(), secret].concat())
 }
@@ -227,6 +238,7 @@ impl ProviderBuilder {
             relays: self.offer.relays.clone(),
             serves: None,
             manual: self.offer.contact.clone(),
+            mapping: self.port_mapping.then(|| mapping(&self.secret, local)),
         };
         let needs_relay = self.offer.contact.is_empty();
         // First contacts are those of the network, and our own relays.

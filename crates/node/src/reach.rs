@@ -16,7 +16,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
-use wayfare_nat::{DhtConfig, RelayBoard, RelayLimits, Swarm, SwarmConfig, SwarmError, SwarmEvent};
+use wayfare_nat::{
+    DhtConfig, MapperConfig, RelayBoard, RelayLimits, Swarm, SwarmConfig, SwarmError, SwarmEvent,
+};
 use wayfare_path::Tier;
 use wayfare_transport::{Clock, QuicEndpoint, QuicIdentity, SharedSocket, Switch};
 
@@ -39,6 +41,8 @@ pub(crate) struct ReachConfig {
     pub(crate) serves: Option<RelayLimits>,
     /// Addresses that a person told us.
     pub(crate) manual: Vec<SocketAddr>,
+    /// Whether and how the router is asked to forward the socket's port.
+    pub(crate) mapping: Option<MapperConfig>,
 }
 
 /// A node's reach. Cheap to clone; it ends with the last clone.

@@ -69,6 +69,8 @@ impl RelayBuilder {
             relays: Vec::new(),
             serves: Some(self.limits),
             manual: vec![self.advertise],
+            // It can be reached already.
+            mapping: None,
         };
         let pipes = PipeDoor::open(&socket, &endpoint, &identity)
             .map_err(wayfare_transport::QuicError::from)?;

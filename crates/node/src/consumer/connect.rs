@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use wayfare_api::ApiError;
 use wayfare_discovery::Proposal;
 use wayfare_identity::{NodeId, NodeKey, TunnelBinding};
+use wayfare_nat::MapperConfig;
 use wayfare_payment::{Agreement, Amount, Price};
 use wayfare_session::{ConsumerSession, ConsumerSetup, Hello, OpenReply, OpenRequest};
 use wayfare_transport::{
@@ -52,6 +53,8 @@ pub struct ConnectOptions {
     pub budget: Option<Amount>,
     /// First chunk; `None`: see the constants of this module.
     pub chunk: Option<Amount>,
+    /// Whether the router may be asked to forward the socket's port meanwhile.
+    pub port_mapping: bool,
     /// Tunnel timers.
     pub tunnel: EndpointConfig,
 }
@@ -63,6 +66,7 @@ impl Default for ConnectOptions {
             mark: None,
             budget: None,
             chunk: None,
+            port_mapping: true,
             tunnel: EndpointConfig::default(),
         }
     }
@@ -85,6 +89,7 @@ struct OwnWay {
     socket: SharedSocket,
     endpoint: QuicEndpoint,
     identity: QuicIdentity,
+    mapping: Option<MapperConfig>,
     /// Kept, once started, as long as the session.
     reach: OnceCell<Reach>,
 }
@@ -98,7 +103,16 @@ impl OwnWay {
         let (socket, receiver) = SharedSocket::bind(options.listen, socket_options)?;
         let key = NodeKey::from_seed(chance::bytes()?);
         let identity = QuicIdentity::from_ed25519_seed(*key.seed())?;
+        let mapping = |nonce| MapperConfig {
+            mark: options.mark,
+            ..MapperConfig::new(socket.local_addr().port(), nonce)
+        };
+        let mapping = match options.port_mapping {
+            true => Some(mapping(chance::bytes()?)),
+            false => None,
+        };
         let way = Self {
+            mapping,
             endpoint: quic_endpoint(&socket, &identity)?,
             key,
             socket,
@@ -118,6 +132,7 @@ impl OwnWay {
             relays: Vec::new(),
             serves: None,
             manual: Vec::new(),
+            mapping: self.mapping.clone(),
         };
         let reach = Reach::start(self.socket.clone(), &self.endpoint, &self.identity, config)?;
         Ok(self.reach.get_or_init(|| reach).clone())

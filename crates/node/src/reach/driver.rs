@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
-use wayfare_nat::{CallError, Opened, Ring, Swarm, SwarmEvent};
+use wayfare_nat::{CallError, Mapper, Opened, Ring, Swarm, SwarmEvent};
 use wayfare_path::{
     Answer, Attempt, Ephemeral, Finder, ObserveLimiter, Offer, Role, Setup, Socket, Tag, Verified,
     observe_reply, observe_request, observe_result, tag_of,
@@ -102,6 +102,9 @@ pub(super) struct Driver {
     guesses: Guesses,
     ask_at: Instant,
     attached: watch::Sender<usize>,
+    /// Keeps the port mapped; nothing is ever told without it.
+    mapper: Option<Mapper>,
+    mapped: watch::Receiver<Option<SocketAddr>>,
 }
 
 impl Driver {
@@ -116,6 +119,10 @@ impl Driver {
     ) -> Result<Self, NodeError> {
         let now = Clock::now();
         let (hear, heard) = mpsc::channel(HEARD);
+        let (tell_mapped, mapped) = watch::channel(None);
+        let mapper = config
+            .mapping
+            .map(|mapping| Mapper::start(mapping, tell_mapped));
         Ok(Self {
             place: Place::new(socket.local_addr(), config.manual),
             limiter: ObserveLimiter::new(chance::bytes()?, now),
@@ -142,6 +149,8 @@ impl Driver {
             guesses: Guesses::default(),
             ask_at: now,
             attached,
+            mapper,
+            mapped,
         })
     }
 
@@ -174,6 +183,7 @@ impl Driver {
                 Some(called) = self.calls.next(), if !self.calls.is_empty() => self.called(called).await,
                 Some(link) = self.closed.next(), if !self.closed.is_empty() => self.close(link).await,
                 turn = self.carriers.turn() => self.take_turn(turn).await,
+                Ok(()) = self.mapped.changed() => self.mapped().await,
                 () = sleep_until(next) => self.handle_timeouts().await,
                 () = sleep_until(looked) => self.call_those_who_looked(),
                 _ = look_after.tick() => self.look_after().await,
@@ -550,6 +560,14 @@ impl Driver {
         }
     }
 
+    /// The router forwards from another place, or no more.
+    async fn mapped(&mut self) {
+        let at = *self.mapped.borrow_and_update();
+        if self.place.mapped(at) {
+            self.tell_everybody().await;
+        }
+    }
+
     /// Lets every peer know where we are now.
     async fn tell_everybody(&mut self) {
         let ids: Vec<u64> = self.links.keys().copied().collect();
@@ -606,6 +624,9 @@ impl Driver {
         let now = Clock::now();
         if self.place.reread() {
             tracing::info!("this computer's addresses have changed: paths are looked for anew");
+            if let Some(mapper) = &self.mapper {
+                mapper.network_changed();
+            }
             for link in self.links.values_mut() {
                 link.finder.network_changed(now);
             }

@@ -13,6 +13,7 @@ pub(super) struct Place {
     local: Vec<SocketAddr>,
     observations: Observations,
     manual: Vec<SocketAddr>,
+    mapped: Option<SocketAddr>,
 }
 
 impl Place {
@@ -23,6 +24,7 @@ impl Place {
             observations: Observations::new(local.clone()),
             local,
             manual,
+            mapped: None,
         }
     }
 
@@ -47,11 +49,20 @@ impl Place {
         changed
     }
 
+    /// The router forwards from there, or does no more. Says whether that is news.
+    pub(super) fn mapped(&mut self, at: Option<SocketAddr>) -> bool {
+        let changed = self.mapped != at;
+        self.mapped = at;
+        changed
+    }
+
     /// What to tell a peer.
     pub(super) fn description(&self, ephemeral: EphemeralPublic) -> Description {
         let mut candidates: Vec<Candidate> =
             self.local.iter().map(|at| of_interface(*at)).collect();
         candidates.extend(self.observations.candidates());
+        let mapped = self.mapped.iter();
+        candidates.extend(mapped.map(|at| Candidate::new(CandidateKind::Mapped, *at)));
         let manual = self.manual.iter();
         candidates.extend(manual.map(|at| Candidate::new(CandidateKind::Manual, *at)));
         Description::new(ephemeral, candidates, self.observations.class())
