@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Pipes at a time. A pipe of TLS holds at worst the 256 KiB that wait, 64 KiB of WebSocket buffers
-/// and 64 KiB in the TLS library: 384 MiB for all, with every peer reading nothing.
+/// Pipes at a time. A pipe of TLS holds at worst the 256 KiB that wait, 64 KiB of WebSocket buffers and
+/// 64 KiB in the TLS library, and all together 64 MiB more that wait: 448 MiB, with every peer reading
+/// nothing. One of QUIC holds 512 KiB: 512 MiB.
 const MOST: usize = 1_024;
 /// Of one address, of IPv6 one /64: a household, or a few behind one carrier's NAT.
 const MOST_OF_ONE: usize = 16;

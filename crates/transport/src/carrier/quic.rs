@@ -12,10 +12,11 @@ use quinn::{Connection, SendDatagramError};
 use tokio::time::{sleep, timeout};
 
 use super::PipeError;
-use super::line::ROOM;
 use crate::quic::{DATAGRAM_BUFFER, LEAST_PAYLOAD, QuicEndpoint, remote_address};
 use crate::socket::{Carried, Carrier, SharedSocket};
 
+/// What may wait in a connection, bytes: as much for each pipe, since nobody tells when it has left.
+const ROOM: usize = 512 << 10;
 /// What must fit inside: QUIC's smallest first packet, behind the head of a relay frame.
 const LEAST_ROOM: usize = LEAST_PAYLOAD as usize + 8;
 /// A connection begins with packets of 1,200 bytes and finds out within round trips that the path carries more.

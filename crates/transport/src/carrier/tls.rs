@@ -35,7 +35,7 @@ const PING: Duration = Duration::from_secs(20);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// What the kernel takes before it can send it: the rest waits in our line, which loses when it is full. More would
 /// be delay.
-const NOT_SENT: u32 = 64 << 10;
+const NOT_SENT: u32 = 128 << 10;
 /// One record of TLS.
 const BUFFER: usize = 16 << 10;
 /// What a web server speaks.
