@@ -298,7 +298,7 @@ impl Swarm {
         joined.await.map_err(|_| DhtError::Off)?
     }
 
-    /// Brings a record to the nodes closest to a topic; returns how many keep it. Takes 2 s where nodes have died, at most 9 s.
+    /// Brings a record to the nodes closest to a topic; returns how many keep it. Takes 2 s where nodes have died, at most 7 s.
     ///
     /// # Errors
     /// [`DhtError`].

@@ -11,7 +11,7 @@ use super::words::{ANSWER_VALUES, Question};
 use super::{DhtError, Records, Topic};
 
 /// How long a lookup may go on before a record is brought to whoever was found until then.
-const PUBLISH_LIMIT: Duration = Duration::from_secs(6);
+const PUBLISH_LIMIT: Duration = Duration::from_secs(4);
 /// How long those who are to keep it may take.
 const KEEP_LIMIT: Duration = Duration::from_secs(3);
 const JOIN_LIMIT: Duration = Duration::from_secs(10);

@@ -1,5 +1,5 @@
 //! Announced in the distributed table alone, and found there.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
