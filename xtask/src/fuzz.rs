@@ -14,7 +14,7 @@ use crate::report::{Bar, Report};
 use crate::{progress, tree};
 
 /// Rooms with a `fuzz` crate (a workspace of its own) and a `corpus` folder per target.
-const ROOMS: &[&str] = &["crates/tunnel"];
+const ROOMS: &[&str] = &["crates/tunnel", "crates/path", "crates/nat"];
 
 /// What it takes to compile them: libFuzzer is C++, AWS-LC is C.
 const BUILD: &[&str] = &["cc", "clang"];

@@ -13,7 +13,7 @@ use wayfare_identity::NodeId;
 /// The longest offer, answer or word that a relay passes on, bytes.
 pub const MAX_WORD: usize = 2_048;
 /// A word and what is around it.
-const MAX_MESSAGE: usize = MAX_WORD + 256;
+pub(crate) const MAX_MESSAGE: usize = MAX_WORD + 256;
 
 pub(crate) const PROTOCOL: &str = "/wayfare/relay/1";
 

@@ -10,6 +10,8 @@ mod candidates;
 mod circuit;
 mod connections;
 mod dht;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzzed;
 mod ground;
 mod mapping;
 mod muxer;

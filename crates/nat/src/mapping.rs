@@ -8,6 +8,8 @@ mod announcements;
 mod answers;
 mod ask;
 mod epoch;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzzed;
 mod gateway;
 mod nat_pmp;
 mod pcp;

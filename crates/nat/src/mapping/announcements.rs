@@ -61,7 +61,7 @@ impl Announcements {
 }
 
 /// The router's clock in an announcement of either protocol.
-fn clock_in(datagram: &[u8]) -> Option<u32> {
+pub(super) fn clock_in(datagram: &[u8]) -> Option<u32> {
     let by_pcp = pcp::Reply::parse(datagram).ok();
     let by_pcp = by_pcp.filter(|reply| reply.body == pcp::Body::Announce);
     let by_nat_pmp = nat_pmp::Reply::parse(datagram).ok();

@@ -196,7 +196,10 @@ async fn external(line: &UdpSocket) -> Result<(Ipv4Addr, Epoch), Refusal> {
     ask(line, &nat_pmp::EXTERNAL_REQUEST, heard).await
 }
 
-fn pcp_granted(bytes: &[u8], asked: &pcp::MapRequest) -> Option<Result<Granted, Refusal>> {
+pub(super) fn pcp_granted(
+    bytes: &[u8],
+    asked: &pcp::MapRequest,
+) -> Option<Result<Granted, Refusal>> {
     let reply = match pcp::Reply::parse(bytes) {
         Ok(reply) => reply,
         Err(Junk::OtherVersion(_)) => return Some(Err(Refusal::OtherVersion)),
@@ -224,7 +227,11 @@ fn pcp_granted(bytes: &[u8], asked: &pcp::MapRequest) -> Option<Result<Granted, 
     })
 }
 
-fn nat_pmp_granted(bytes: &[u8], asked: u16, ip: Ipv4Addr) -> Option<Result<Granted, Refusal>> {
+pub(super) fn nat_pmp_granted(
+    bytes: &[u8],
+    asked: u16,
+    ip: Ipv4Addr,
+) -> Option<Result<Granted, Refusal>> {
     let reply = match nat_pmp::Reply::parse(bytes) {
         Ok(reply) => reply,
         Err(Junk::OtherVersion(_)) => return Some(Err(Refusal::OtherVersion)),

@@ -2,8 +2,8 @@
 //! that is not our gateway: what another one forwards never reaches us.
 
 mod http;
-mod search;
-mod soap;
+pub(super) mod search;
+pub(super) mod soap;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;

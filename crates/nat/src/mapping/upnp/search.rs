@@ -34,9 +34,9 @@ const LONGEST_PATH: usize = 256;
 
 /// Where the box describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) at: SocketAddrV4,
-    pub(super) path: String,
+pub(in crate::mapping) struct Page {
+    pub(in crate::mapping) at: SocketAddrV4,
+    pub(in crate::mapping) path: String,
 }
 
 /// Asks the gateway, and everybody: some boxes answer only the one or the other.
@@ -84,7 +84,7 @@ fn question(sought: &str) -> Vec<u8> {
 }
 
 /// The page that an answer points to, if it lies on the gateway.
-fn page_in(answer: &[u8], gateway: Ipv4Addr) -> Option<Page> {
+pub(in crate::mapping) fn page_in(answer: &[u8], gateway: Ipv4Addr) -> Option<Page> {
     let text = std::str::from_utf8(answer).ok()?;
     let mut lines = text.lines();
     let mut first = lines.next()?.split_ascii_whitespace();

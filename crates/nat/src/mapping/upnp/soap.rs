@@ -20,17 +20,17 @@ const LONGEST_WORD: usize = 256;
 
 /// The part of a box that maps ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Service {
+pub(in crate::mapping) struct Service {
     pub(super) kind: &'static str,
     /// Where it is told what to do.
-    pub(super) path: String,
+    pub(in crate::mapping) path: String,
     /// On which port, if not on that of its description.
     pub(super) port: Option<u16>,
 }
 
 /// Why a box did not act.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::mapping) enum Fault {
     /// Its reason as UPnP numbers them, and in words.
     Code(u16, String),
     Other(Refusal),
@@ -47,7 +47,7 @@ impl From<Fault> for Refusal {
 
 impl Service {
     /// The best one in a description.
-    pub(super) fn in_description(xml: &[u8], gateway: Ipv4Addr) -> Option<Self> {
+    pub(in crate::mapping) fn in_description(xml: &[u8], gateway: Ipv4Addr) -> Option<Self> {
         let mut best: Option<(usize, Self)> = None;
         let (mut kind, mut control) = (None, None);
         let mut look = |name: &[u8], text: &str| match name {
@@ -112,7 +112,7 @@ pub(super) fn mapping_of(external: u16) -> String {
 }
 
 /// What a box answers: the address outside, if it is told.
-pub(super) fn read(well: bool, xml: &[u8]) -> Result<Option<Ipv4Addr>, Fault> {
+pub(in crate::mapping) fn read(well: bool, xml: &[u8]) -> Result<Option<Ipv4Addr>, Fault> {
     let (mut external, mut code, mut why) = (None, None, String::new());
     let mut look = |name: &[u8], text: &str| match name {
         b"NewExternalIPAddress" => external = text.parse().ok(),
