@@ -23,7 +23,7 @@ use wayfare_api::hermes::HermesClient;
 use wayfare_chain::{Endpoint, VaultClient, Wallet};
 use wayfare_host::{ExitRules, Held, Journal, configure_interface};
 use wayfare_identity::{Address, B256, NodeAddress, NodeId, NodeKey, Signer, keccak256};
-use wayfare_nat::MapperConfig;
+use wayfare_nat::{MapperConfig, Swarm};
 use wayfare_payment::{
     Amount, Chain, ChannelId, Collector, CollectorConfig, Ledger, Patience, Price, SettlePolicy,
     Settled, Settler,
@@ -233,21 +233,8 @@ impl ProviderBuilder {
         let settlement = self.settlement(&exit, Arc::clone(&chain)).await?;
         self.address_device(&exit).await?;
 
-        let reach = ReachConfig {
-            key: node_key.clone(),
-            relays: self.offer.relays.clone(),
-            serves: None,
-            manual: self.offer.contact.clone(),
-            mapping: self.port_mapping.then(|| mapping(&self.secret, local)),
-        };
         let needs_relay = self.offer.contact.is_empty();
-        // First contacts are those of the network, and our own relays.
-        let mut seeds = self.network.bootstrap.clone();
-        seeds.extend(&self.offer.relays);
-        // Whoever can be dialed keeps records for others; alone in the world it still waits for them.
-        let dht = discover::table(seeds.clone(), !needs_relay);
-        let (reach, swarm) =
-            Reach::start_in(socket.clone(), &endpoint, &quic_identity, reach, Some(dht))?;
+        let (reach, table) = self.reach(&node_key, &socket, &endpoint, &quic_identity)?;
         let stop = CancellationToken::new();
         let withdraw = stop.child_token();
         let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -284,7 +271,7 @@ impl ProviderBuilder {
         });
         let announcer = Announcer {
             indexes,
-            table: (!seeds.is_empty()).then_some(swarm),
+            table,
             signer: Arc::clone(&self.signer),
             offer: self.offer.clone(),
             country,
@@ -322,6 +309,33 @@ impl ProviderBuilder {
             endpoint,
             _reach: reach,
         })
+    }
+
+    /// The swarm on our socket, with what finds paths; once more where there is somebody to tell of the offer through it.
+    fn reach(
+        &self,
+        key: &NodeKey,
+        socket: &SharedSocket,
+        endpoint: &QuicEndpoint,
+        identity: &QuicIdentity,
+    ) -> Result<(Reach, Option<Swarm>), NodeError> {
+        let local = socket.local_addr();
+        let config = ReachConfig {
+            key: key.clone(),
+            relays: self.offer.relays.clone(),
+            serves: None,
+            manual: self.offer.contact.clone(),
+            mapping: self.port_mapping.then(|| mapping(&self.secret, local)),
+        };
+        // First contacts are those of the network, and our own relays.
+        let mut seeds = self.network.bootstrap.clone();
+        seeds.extend(&self.offer.relays);
+        let alone = seeds.is_empty();
+        // Whoever can be dialed keeps records for others; alone in the world it still waits for them.
+        let dht = discover::table(seeds, !self.offer.contact.is_empty());
+        let (reach, swarm) =
+            Reach::start_in(socket.clone(), endpoint, identity, config, Some(dht))?;
+        Ok((reach, (!alone).then_some(swarm)))
     }
 
     /// Looks at chain, Hermes and index, for a doctor: a name and what was found, or what is wrong.
