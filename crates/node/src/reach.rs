@@ -4,6 +4,7 @@
 mod birthday;
 mod carriers;
 mod driver;
+mod fresh;
 mod ground;
 mod guesses;
 mod link;

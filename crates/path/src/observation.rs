@@ -76,6 +76,8 @@ pub struct Observations {
     heard: Vec<Observation>,
     /// Whom we asked, in the order of the flows.
     asked: Vec<SocketAddr>,
+    /// Where the newest flow of another socket was seen.
+    newest: Option<SocketAddr>,
     blocked: bool,
 }
 
@@ -87,6 +89,7 @@ impl Observations {
             local: local.into_iter().map(canonical).collect(),
             heard: Vec::new(),
             asked: Vec::new(),
+            newest: None,
             blocked: false,
         }
     }
@@ -128,6 +131,11 @@ impl Observations {
         true
     }
 
+    /// A flow that another socket has just begun was seen there: how far a NAT that numbers all flows has counted meanwhile.
+    pub fn newest_flow(&mut self, seen: SocketAddr) {
+        self.newest = Some(canonical(seen)).filter(|seen| is_usable(*seen));
+    }
+
     /// The socket's addresses changed: what was seen was another place.
     pub fn network_changed(&mut self, local: Vec<SocketAddr>) {
         *self = Self::new(local);
@@ -160,10 +168,13 @@ impl Observations {
             return NatClass::Random;
         }
         match step(&seen) {
-            Some(delta) => NatClass::Sequential {
-                delta,
-                last_port: last.port(),
-            },
+            Some(delta) => {
+                let newest = self.newest.filter(|newest| newest.ip() == last.ip());
+                NatClass::Sequential {
+                    delta,
+                    last_port: newest.unwrap_or(*last).port(),
+                }
+            }
             None => NatClass::Random,
         }
     }
@@ -302,6 +313,15 @@ mod tests {
             last_port: 3001,
         };
         assert_eq!(observations.class(), expect);
+        // Others have begun flows since.
+        observations.newest_flow("9.9.9.9:3070".parse().unwrap());
+        let expect = NatClass::Sequential {
+            delta: 1,
+            last_port: 3070,
+        };
+        assert_eq!(observations.class(), expect);
+        observations.newest_flow("9.9.9.1:80".parse().unwrap());
+        assert_ne!(observations.class(), expect, "another NAT's");
     }
 
     #[test]

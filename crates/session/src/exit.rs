@@ -31,6 +31,7 @@ use crate::provider::{CLOSING, ProviderSession, SessionStatus};
 use crate::{ConsumerFrame, ProviderFrame, Refusal, RefusalCode, SessionToken};
 
 pub use admission::AdmissionFacts;
+pub use credit::AwaitedPayment;
 use credit::Direction;
 use roster::{Roster, Seat};
 

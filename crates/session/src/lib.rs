@@ -14,7 +14,7 @@ mod version;
 
 pub use consumer::{CloseReason, ConsumerEvent, ConsumerOutput, ConsumerSession, ConsumerSetup};
 pub use deadline::{Deadline, Why};
-pub use exit::{AdmissionFacts, Exit, ExitConfig, ExitOutput, Opened};
+pub use exit::{AdmissionFacts, AwaitedPayment, Exit, ExitConfig, ExitOutput, Opened};
 pub use frame::{ConsumerFrame, GateState, ProviderFrame};
 pub use provider::{ProviderSession, SessionStatus};
 pub use terms::{OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork};

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -81,6 +81,8 @@ struct Opened {
     tunnel_secret: StaticSecret,
     at: SocketAddr,
     link: Option<Link>,
+    /// Since when the path's search has been going on.
+    since: Instant,
 }
 
 /// Our own socket and who we are on it.
@@ -198,6 +200,7 @@ impl Node {
         (connection, at, link): (quinn::Connection, SocketAddr, Option<Link>),
         agreement: Agreement,
     ) -> Result<Opened, NodeError> {
+        let since = Clock::now();
         let unsigned = |error: wayfare_identity::SignError| NodeError::Setting(error.to_string());
         let tunnel_secret = StaticSecret::from_bytes(chance::bytes()?);
         let binding = TunnelBinding::sign(
@@ -226,6 +229,7 @@ impl Node {
             tunnel_secret,
             at,
             link,
+            since,
         })
     }
 
@@ -245,6 +249,7 @@ impl Node {
             tunnel_secret,
             at,
             link,
+            since,
         } = opened;
         let terms = reply.verify(&request)?;
         let agreement = terms.agreement;
@@ -270,7 +275,8 @@ impl Node {
             NodeError::Setting(format!("the provider's tunnel key is unusable: {error}"))
         })?;
         // Devices begin with what is known by then; what they advertise to others before stays with those flows.
-        let (tell, payload) = watch::channel(discovered(&connection, FIRST_SEARCH).await);
+        let patience = FIRST_SEARCH.saturating_sub(Clock::now().saturating_duration_since(since));
+        let (tell, payload) = watch::channel(discovered(&connection, patience).await);
         let mtu = MtuWatch::new(payload, network.mtu);
         let (to_provider, outbox) = mpsc::channel(FRAMES);
         let (inbox, from_provider) = mpsc::channel(FRAMES);

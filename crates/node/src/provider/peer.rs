@@ -127,26 +127,25 @@ async fn carry_frames(
 impl PeerDesk {
     /// Looks up what admission depends on: the deposit on the chain, and what the Hermes has already accepted.
     async fn facts(&self, consumer: Address) -> Result<AdmissionFacts, session::Refusal> {
-        let account = self
-            .chain
-            .consumer(consumer, self.hermes)
-            .await
-            .map_err(|error| {
+        let account = async {
+            let account = self.chain.consumer(consumer, self.hermes).await;
+            account.map_err(|error| {
                 session::Refusal::new(
                     RefusalCode::Internal,
                     format!("the provider cannot read the chain: {error}; try another one"),
                 )
-            })?;
-        let state = self
-            .hermes_client
-            .consumer_state(consumer)
-            .await
-            .map_err(|error| {
+            })
+        };
+        let state = async {
+            let state = self.hermes_client.consumer_state(consumer).await;
+            state.map_err(|error| {
                 session::Refusal::new(
                     RefusalCode::Hermes,
                     format!("the provider cannot reach the Hermes: {error}; try another one"),
                 )
-            })?;
+            })
+        };
+        let (account, state) = tokio::try_join!(account, state)?;
         let deposit = account.balance.saturating_add(account.collected);
         Ok(AdmissionFacts {
             channel: self.chain.consumer_channel(consumer, self.hermes),

@@ -2,7 +2,8 @@
 //! than the payment takes. They wait here, in order, for a moment, and leave when the gate opens.
 //!
 //! It refuses to give credit: the gate is asked when a packet leaves, never when it begins to wait. And to wait for those who do not
-//! pay: [`PATIENCE`] after a gate has closed, what waits is dropped, and so is what comes later, until it opens.
+//! pay: [`PATIENCE`] after a gate has closed, what waits is dropped, and so is what comes later, until it opens. Those who have
+//! never paid get longer, as the first payment takes more round trips, and almost no room.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,6 +13,10 @@ use wayfare_session::Exit;
 /// A payment takes two round trips, consumer and Hermes, and a few milliseconds: 0.6 s across an ocean and through a relay. A
 /// connection's first packet sent again after that second would be later than one that has waited.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The first payment comes after four or five round trips: the stream is opened, the invoice told.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+/// Before the first payment, in bytes: a few connections may begin.
+const FIRST_BYTES: usize = 4 << 10;
 /// One session's packets in one direction, in bytes: a stream's usual window, so that none of it is lost.
 const SESSION_BYTES: usize = 4 << 20;
 /// All sessions' packets in one direction, in bytes. Both directions at worst: 64 MiB, and a sixth of it for their places.
@@ -41,7 +46,7 @@ impl WaitingRoom {
         packet: &[u8],
         now: Instant,
     ) -> bool {
-        waits_until(exit, slot, now).is_some_and(|until| self.down.push(slot, packet, until))
+        terms(exit, slot, now).is_some_and(|terms| self.down.push(slot, packet, terms))
     }
 
     /// Takes a packet of a consumer whose gate is closed. `false`: it is lost.
@@ -52,8 +57,7 @@ impl WaitingRoom {
         packet: &[u8],
         now: Instant,
     ) -> bool {
-        let until = waits_until(exit, slot, now);
-        let held = until.is_some_and(|until| self.up.push(slot, packet, until));
+        let held = terms(exit, slot, now).is_some_and(|terms| self.up.push(slot, packet, terms));
         if held {
             exit.set_waiting(slot, true);
         }
@@ -103,15 +107,30 @@ impl WaitingRoom {
     }
 }
 
-/// Until when packets of this session wait: `None` where no payment is to be expected any more.
-fn waits_until(exit: &Exit, slot: u32, now: Instant) -> Option<Instant> {
-    let since = if exit.is_open(slot) {
+/// On what terms a session's packets wait.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    until: Instant,
+    /// In one direction.
+    most_bytes: usize,
+}
+
+/// `None` where no payment is to be expected any more.
+fn terms(exit: &Exit, slot: u32, now: Instant) -> Option<Terms> {
+    if exit.is_open(slot) {
         // Behind those that are about to leave.
-        now
-    } else {
-        exit.awaits_payment_since(slot)?
+        return Some(Terms {
+            until: now + PATIENCE,
+            most_bytes: SESSION_BYTES,
+        });
+    }
+    let awaited = exit.awaited_payment(slot)?;
+    let (patience, most_bytes) = match awaited.is_first {
+        true => (FIRST_PATIENCE, FIRST_BYTES),
+        false => (PATIENCE, SESSION_BYTES),
     };
-    Some(since + PATIENCE).filter(|until| *until > now)
+    let until = awaited.since + patience;
+    (until > now).then_some(Terms { until, most_bytes })
 }
 
 /// One direction.
@@ -141,20 +160,20 @@ impl Waiting {
     }
 
     /// `false`: there is no room.
-    fn push(&mut self, slot: u32, packet: &[u8], until: Instant) -> bool {
+    fn push(&mut self, slot: u32, packet: &[u8], terms: Terms) -> bool {
         let size = packet.len() + PLACE;
         let line_bytes = self.lines.get(&slot).map_or(0, |line| line.bytes);
-        if line_bytes + size > SESSION_BYTES || self.bytes + size > TOTAL_BYTES {
+        if line_bytes + size > terms.most_bytes || self.bytes + size > TOTAL_BYTES {
             return false;
         }
         let line = self.lines.entry(slot).or_insert_with(|| Line {
             packets: VecDeque::new(),
             bytes: 0,
-            until,
+            until: terms.until,
         });
         line.packets.push_back(packet.into());
         line.bytes += size;
-        line.until = until;
+        line.until = terms.until;
         self.bytes += size;
         true
     }
@@ -208,6 +227,13 @@ mod tests {
 
     use super::*;
 
+    fn usual(until: Instant) -> Terms {
+        Terms {
+            until,
+            most_bytes: SESSION_BYTES,
+        }
+    }
+
     fn drain(waiting: &mut Waiting, open: &[u32]) -> Vec<(u32, u8)> {
         let mut into = [0; 2_048];
         let mut left = Vec::new();
@@ -221,14 +247,14 @@ mod tests {
     #[test]
     fn packets_leave_in_order_when_their_own_gate_opens() {
         let mut waiting = Waiting::default();
-        let until = Clock::now() + PATIENCE;
+        let terms = usual(Clock::now() + PATIENCE);
         for number in 0..4 {
-            assert!(waiting.push(u32::from(number % 2), &[number; 100], until));
+            assert!(waiting.push(u32::from(number % 2), &[number; 100], terms));
         }
         assert!(drain(&mut waiting, &[]).is_empty());
         assert_eq!(drain(&mut waiting, &[1]), [(1, 1), (1, 3)]);
         assert!(waiting.holds(0) && !waiting.holds(1));
-        assert!(waiting.push(0, &[9], until));
+        assert!(waiting.push(0, &[9], terms));
         assert_eq!(drain(&mut waiting, &[0, 1]), [(0, 0), (0, 2), (0, 9)]);
         assert!(waiting.is_empty());
         assert_eq!(waiting.bytes, 0);
@@ -237,9 +263,9 @@ mod tests {
     #[test]
     fn the_gate_is_asked_for_each_packet_that_leaves_and_not_for_one_that_does_not_fit() {
         let mut waiting = Waiting::default();
-        let until = Clock::now() + PATIENCE;
+        let terms = usual(Clock::now() + PATIENCE);
         for length in [10, 20, 30] {
-            assert!(waiting.push(7, &vec![0; length], until));
+            assert!(waiting.push(7, &vec![0; length], terms));
         }
         let (mut credit, mut asked) = (35, Vec::new());
         let mut into = [0; 25];
@@ -261,11 +287,11 @@ mod tests {
     #[test]
     fn one_session_and_all_of_them_are_bounded() {
         let mut waiting = Waiting::default();
-        let until = Clock::now() + PATIENCE;
+        let terms = usual(Clock::now() + PATIENCE);
         let packet = [0; 1_420];
         let fill = |waiting: &mut Waiting, slot| {
             (0..)
-                .take_while(|_| waiting.push(slot, &packet, until))
+                .take_while(|_| waiting.push(slot, &packet, terms))
                 .count()
         };
         let each = SESSION_BYTES / (1_420 + PLACE);
@@ -275,6 +301,13 @@ mod tests {
         }
         assert!(fill(&mut waiting, 8) < each);
         assert!(waiting.bytes <= TOTAL_BYTES);
+        // Who has not paid yet has room for the beginning of a connection or two.
+        let first = Terms {
+            most_bytes: FIRST_BYTES,
+            ..terms
+        };
+        assert!(waiting.push(9, &[0; 60], first) && !waiting.push(9, &[0; FIRST_BYTES], first));
+        waiting.remove(9);
         // Whoever leaves makes room.
         waiting.remove(3);
         assert!(fill(&mut waiting, 8) > 0);
@@ -288,7 +321,7 @@ mod tests {
         let now = Clock::now();
         let (soon, later) = (now + PATIENCE, now + 2 * PATIENCE);
         assert_eq!(waiting.poll_timeout(|_| false, now), None);
-        assert!(waiting.push(1, &[1], soon) && waiting.push(2, &[2], later));
+        assert!(waiting.push(1, &[1], usual(soon)) && waiting.push(2, &[2], usual(later)));
         assert_eq!(waiting.poll_timeout(|_| false, now), Some(soon));
         assert_eq!(waiting.poll_timeout(|slot| slot == 2, now), Some(now));
         assert!(

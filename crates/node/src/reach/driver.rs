@@ -20,6 +20,7 @@ use wayfare_transport::{Carried, Clock, Probes, SharedSocket, is_virtual};
 
 use super::birthday::{Extras, Heard};
 use super::carriers::{Carrier, Carriers, Turn};
+use super::fresh::newest_flow;
 use super::guesses::Guesses;
 use super::link::{Channel, Link, Told};
 use super::place::Place;
@@ -41,6 +42,8 @@ const GONE_AFTER: Duration = Duration::from_secs(100);
 const MOST_LINKS: usize = 4_096;
 /// Probes on extra sockets that wait.
 const HEARD: usize = 1_024;
+/// Relays asked how they see us whose answers count.
+const MOST_ASKED: usize = 64;
 /// Sockets of a birthday punch.
 const BIRTHDAY_SOCKETS: u16 = 256;
 
@@ -72,6 +75,8 @@ struct Calling {
     reply: Reply,
 }
 
+/// A call that waits until our NAT's count is known.
+type Counted = (Ring, Option<SocketAddr>);
 type Called = (Calling, NodeAddress, Result<Opened, CallError>);
 
 pub(super) struct Driver {
@@ -91,8 +96,11 @@ pub(super) struct Driver {
     due: HashMap<u64, Instant>,
     next_link: u64,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
+    counting: FuturesUnordered<BoxFuture<'static, Counted>>,
     /// Callers who look around first, and until when.
     looking: Vec<(Instant, Calling)>,
+    /// Whom we asked how they see us, with what they have to repeat.
+    asked: HashMap<SocketAddr, [u8; 16]>,
     /// Those who answered how they see us, in order.
     seen_by: Vec<SocketAddr>,
     carriers: Carriers,
@@ -140,7 +148,9 @@ impl Driver {
             due: HashMap::new(),
             next_link: 0,
             calls: FuturesUnordered::new(),
+            counting: FuturesUnordered::new(),
             looking: Vec::new(),
+            asked: HashMap::new(),
             seen_by: Vec::new(),
             carriers,
             closed: FuturesUnordered::new(),
@@ -181,9 +191,15 @@ impl Driver {
                 },
                 Some(heard) = self.heard.recv() => self.handle_probe(&heard).await,
                 Some(called) = self.calls.next(), if !self.calls.is_empty() => self.called(called).await,
+                Some((ring, seen)) = self.counting.next(), if !self.counting.is_empty() => {
+                    if let Some(seen) = seen {
+                        self.place.newest_flow(seen);
+                    }
+                    self.take(ring);
+                }
                 Some(link) = self.closed.next(), if !self.closed.is_empty() => self.close(link).await,
-                turn = self.carriers.turn() => self.take_turn(turn).await,
                 Ok(()) = self.mapped.changed() => self.mapped().await,
+                turn = self.carriers.turn() => self.take_turn(turn).await,
                 () = sleep_until(next) => self.handle_timeouts().await,
                 () = sleep_until(looked) => self.call_those_who_looked(),
                 _ = look_after.tick() => self.look_after().await,
@@ -475,10 +491,21 @@ impl Driver {
 
     /// Somebody wants to reach us.
     fn rung(&mut self, ring: Ring) {
-        if self.links.len() >= MOST_LINKS {
+        if self.links.len() + self.counting.len() >= MOST_LINKS {
             tracing::debug!("too many peers: a call is not taken");
             return;
         }
+        if self.place.is_sequential() {
+            let relay = ring.relay.at;
+            self.counting
+                .push(Box::pin(async move { (ring, newest_flow(relay).await) }));
+            return;
+        }
+        self.take(ring);
+    }
+
+    /// Tells a caller what it can expect, and begins to look for a path to it.
+    fn take(&mut self, ring: Ring) {
         match self.answer(&ring) {
             Ok(answer) => ring.accept(answer),
             Err(error) => tracing::debug!(%error, "a call is not taken"),
@@ -514,8 +541,8 @@ impl Driver {
             self.drive(id).await;
             return;
         }
-        if let Some((_, us)) = observe_result(&heard.bytes) {
-            if self.known(heard.from) {
+        if let Some((transaction, us)) = observe_result(&heard.bytes) {
+            if self.asked.get(&heard.from) == Some(&transaction) {
                 self.seen_by.push(heard.from);
                 self.carriers.heard(heard.from);
                 self.seen(heard.from, us).await;
@@ -529,24 +556,27 @@ impl Driver {
         }
     }
 
-    /// Whether we asked there how we are seen.
-    fn known(&self, at: SocketAddr) -> bool {
-        let looking = self.looking.iter().flat_map(|(_, calling)| &calling.relays);
-        let relays = self.relays.iter().chain(looking);
-        relays.map(|relay| relay.at).any(|relay| relay == at)
-    }
-
     fn ask(&mut self, at: SocketAddr) {
         self.place.asking(at);
-        let transaction = chance::bytes().unwrap_or_default();
+        let Ok(transaction) = chance::bytes() else {
+            return;
+        };
+        if self.asked.len() >= MOST_ASKED {
+            self.asked.clear();
+        }
+        self.asked.insert(at, transaction);
         if let Err(error) = self.socket.try_send(at, &observe_request(transaction)) {
             tracing::debug!(%error, "a relay was not asked how it sees us");
         }
     }
 
-    /// Asks once more: either answer counts.
-    fn ask_again(&mut self, at: SocketAddr) {
-        self.ask(at);
+    /// Asks the same once more: either answer counts.
+    fn ask_again(&self, at: SocketAddr) {
+        if let Some(transaction) = self.asked.get(&at)
+            && let Err(error) = self.socket.try_send(at, &observe_request(*transaction))
+        {
+            tracing::trace!(%error, "a relay was not asked again");
+        }
     }
 
     async fn seen(&mut self, by: SocketAddr, us: SocketAddr) {

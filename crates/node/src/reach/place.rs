@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use wayfare_path::{
-    Candidate, CandidateKind, Capabilities, Description, EphemeralPublic, Observations,
+    Candidate, CandidateKind, Capabilities, Description, EphemeralPublic, NatClass, Observations,
 };
 
 use super::ground::local_addresses;
@@ -36,6 +36,16 @@ impl Place {
     /// Somebody saw us. Says whether that is news.
     pub(super) fn observe(&mut self, by: SocketAddr, seen: SocketAddr) -> bool {
         self.observations.observe(by, seen)
+    }
+
+    /// Whether a NAT of ours numbers its flows, so that what it will do next can be told.
+    pub(super) fn is_sequential(&self) -> bool {
+        matches!(self.observations.class(), NatClass::Sequential { .. })
+    }
+
+    /// How far such a NAT has counted.
+    pub(super) fn newest_flow(&mut self, seen: SocketAddr) {
+        self.observations.newest_flow(seen);
     }
 
     /// Reads our interfaces again. Says whether they changed.

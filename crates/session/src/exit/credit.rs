@@ -17,6 +17,15 @@ fn is_sampled(bytes: u64) -> bool {
     bytes.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58 == 0
 }
 
+/// A payment that is to be expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AwaitedPayment {
+    /// Since when packets are held back for it.
+    pub since: Instant,
+    /// Nothing was paid before: so far there is only a signed agreement.
+    pub is_first: bool,
+}
+
 /// Which way a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -75,12 +84,17 @@ impl Exit {
             .is_some_and(ProviderSession::is_open)
     }
 
-    /// Since when this session's packets are held back although it has paid before and goes on: the next payment is to be expected.
+    /// The payment that this session's packets wait for: it goes on, and its gate is closed.
     #[must_use]
-    pub fn awaits_payment_since(&self, slot: u32) -> Option<Instant> {
+    pub fn awaited_payment(&self, slot: u32) -> Option<AwaitedPayment> {
         let session = self.roster.session(slot)?;
-        let expected = session.closing.is_none() && !session.paid.is_zero();
-        session.gate_closed_at.filter(|_| expected)
+        let since = session
+            .gate_closed_at
+            .filter(|_| session.closing.is_none())?;
+        Some(AwaitedPayment {
+            since,
+            is_first: session.paid.is_zero(),
+        })
     }
 
     /// Earlier packets of this consumer wait with the driver, or do so no more: [`Exit::open`] lets no later one overtake them.

@@ -130,10 +130,12 @@ fn a_stream_that_breaks_at_any_moment_loses_no_payment() {
 }
 
 #[test]
-fn a_payment_is_awaited_only_from_who_has_paid_before_and_owes_now() {
+fn a_payment_is_awaited_from_who_owes_now_and_told_from_a_first_one() {
     let awaited = |world: &World| {
         let slot = world.slot(0).unwrap();
-        assert!(world.exit().is_open(slot) ^ world.exit().awaits_payment_since(slot).is_some());
+        let awaited = world.exit().awaited_payment(slot);
+        assert!(world.exit().is_open(slot) ^ awaited.is_some());
+        assert!(awaited.is_none_or(|payment| !payment.is_first));
         !world.exit().is_open(slot)
     };
     let mut world = connected(Setting::default(), 1);
@@ -147,7 +149,7 @@ fn a_payment_is_awaited_only_from_who_has_paid_before_and_owes_now() {
     world.close(0).unwrap();
     world.run_for(millis(100)).unwrap();
     if let Some(slot) = world.slot(0) {
-        assert_eq!(world.exit().awaits_payment_since(slot), None);
+        assert_eq!(world.exit().awaited_payment(slot), None);
     }
 
     let mut stranger = World::new(Setting::default(), 2);
@@ -156,7 +158,8 @@ fn a_payment_is_awaited_only_from_who_has_paid_before_and_owes_now() {
     stranger.run_for(SECOND).unwrap();
     let slot = stranger.slot(0).unwrap();
     assert!(!stranger.exit().is_open(slot));
-    assert_eq!(stranger.exit().awaits_payment_since(slot), None);
+    let awaited = stranger.exit().awaited_payment(slot);
+    assert!(awaited.is_some_and(|payment| payment.is_first));
 }
 
 #[test]
