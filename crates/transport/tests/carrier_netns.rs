@@ -209,7 +209,7 @@ async fn an_observer_of_a_pipe_finds_no_wireguard() {
         let found = packets(&file, "wg", true) + packets(&file, "wg", false);
         let (udp, tls, quic) = (
             packets(&file, "udp", false),
-            packets(&file, "tls.record.content_type == 23", false),
+            packets(&file, "tls.app_data", false),
             packets(&file, "quic", false),
         );
         let seen =

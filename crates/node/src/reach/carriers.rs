@@ -336,3 +336,6 @@ fn other(first: PipeError, second: Result<Pipe, PipeError>) -> Result<Pipe, Pipe
     tracing::debug!(error = %first, "one of two pipes cannot be opened");
     second
 }
+
+#[cfg(test)]
+mod tests;
