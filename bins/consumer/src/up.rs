@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use wayfare_cli::{Failure, Kind, Output, Settings};
 use wayfare_identity::Address;
 use wayfare_node::{
-    Amount, CloseReason, ConnectOptions, ConsumerEvent, GateState, LocalControl, Node, PathNow,
-    Price, Proposal, ProposalShown, Query, SessionEvent, SessionReport, SystemTunnel, Tier,
+    Amount, Carrier, CloseReason, ConnectOptions, ConsumerEvent, GateState, LocalControl, Node,
+    PathNow, Price, Proposal, ProposalShown, Query, SessionEvent, SessionReport, SystemTunnel,
+    Tier,
 };
 
 use crate::settings::{failure, network, node, socket};
@@ -383,12 +384,17 @@ fn described(path: &PathNow) -> String {
     } else {
         &path.outcome
     };
+    let inside = match path.carrier {
+        Carrier::Udp => "",
+        Carrier::Quic => ", inside QUIC",
+        Carrier::Tls => ", inside TLS",
+    };
     match path.rtt {
         Some(rtt) => format!(
-            "the way to the provider: {way}; {:.1} ms there and back",
+            "the way to the provider: {way}{inside}; {:.1} ms there and back",
             rtt.as_secs_f64() * 1e3
         ),
-        None => format!("the way to the provider: {way}"),
+        None => format!("the way to the provider: {way}{inside}"),
     }
 }
 
