@@ -52,7 +52,8 @@ pub(super) struct Scenario {
     /// Bytes a second that the origin sends.
     pub(super) rate: u64,
     /// Whether the downloader may go on where it was cut off, with another connection: where the
-    /// exit's own address goes, what it had open outside goes with it.
+    /// exit's own address or its box's memory goes, what it had open outside goes with it, and who
+    /// only receives would never notice.
     pub(super) resumes: bool,
     /// Each event, at this many seconds into the download.
     pub(super) events: &'static [(u64, Event)],
@@ -161,12 +162,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "nat-reboot",
-        story: "the consumer's box forgets everything, and then the provider's",
-        events: &[
-            (3, Event::RebootConsumerBox),
-            (10, Event::RebootProviderBox),
-        ],
-        rate: USUAL * 3 / 4,
+        story: "the consumer's box forgets everything",
+        events: &[(4, Event::RebootConsumerBox)],
+        ..PLAIN
+    },
+    Scenario {
+        name: "nat-reboot-provider",
+        story: "the provider's box forgets everything, the exit's own connections with it",
+        resumes: true,
+        events: &[(4, Event::RebootProviderBox)],
         ..PLAIN
     },
     Scenario {
