@@ -228,9 +228,7 @@ pub(crate) fn network(settings: &Settings) -> Result<Network, Failure> {
         vault: settings.need("vault")?,
         hermes: settings.need("hermes")?,
         hermes_url: settings.need("hermes_url")?,
-        index_url: settings
-            .parse::<String>("index_url")?
-            .unwrap_or_default(),
+        index_url: settings.parse::<String>("index_url")?.unwrap_or_default(),
         bootstrap: settings.list("bootstrap")?,
     })
 }
