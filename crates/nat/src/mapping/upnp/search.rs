@@ -110,7 +110,9 @@ pub(super) fn of_gateway(url: &str, gateway: Ipv4Addr) -> Option<(SocketAddrV4, 
     }
     let path = uri.path_and_query()?.as_str();
     let at = SocketAddrV4::new(gateway, uri.port_u16().unwrap_or(80));
-    (path.len() <= LONGEST_PATH).then(|| (at, path.to_owned()))
+    // A query may follow the host at once.
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    (path.len() <= LONGEST_PATH).then(|| (at, format!("{slash}{path}")))
 }
 
 #[cfg(test)]
@@ -131,6 +133,7 @@ mod tests {
             ),
             ("http://192.168.1.1/a?b=c", Some((80, "/a?b=c"))),
             ("http://192.168.1.1", Some((80, "/"))),
+            ("http://192.168.1.1:50?rot", Some((50, "/?rot"))),
             ("http://192.168.1.2:5000/root.xml", None),
             ("http://192.168.1.1@10.0.0.1/root.xml", None),
             ("https://192.168.1.1/root.xml", None),
