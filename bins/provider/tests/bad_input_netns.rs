@@ -142,10 +142,7 @@ fn a_running_provider_shrugs_off_junk_and_a_dead_index_and_settles_nothing() {
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         let mut daemon = scene.home.start(&["run"]);
         daemon.says(&["\"event\":\"running\""]);
-        daemon.says(&[
-            "the proposal index did not take the proposal",
-            "trying again",
-        ]);
+        daemon.says(&["the proposal was not taken", "trying again"]);
 
         let junk = UdpSocket::bind("127.0.0.1:0").unwrap();
         for length in [0, 1, 32, 148, 1_200, 1_472] {

@@ -123,8 +123,12 @@ fn report(json: bool, error: &anyhow::Error) -> ExitCode {
     ExitCode::from(kind as u8)
 }
 
+/// Libraries that speak of their own matters; named in `--log` they are heard.
+const QUIET: &str = "libp2p_swarm=warn,libp2p_kad=error";
+
 fn start_logs(common: &Common) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&common.log).map_err(|error| {
+    let filter = format!("{QUIET},{}", common.log);
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {
         Failure::new(
             Kind::Usage,
             format!("--log {:?} is no filter: {error}", common.log),

@@ -198,6 +198,18 @@ impl RelayBoard {
         Some(channel.ends[1 - side].at)
     }
 
+    /// Follows one peer at once: what it says is often said because it moved.
+    pub(crate) fn follow(&self, node: NodeId, at: SocketAddr) {
+        let mut channels = self
+            .channels
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let ends = channels.open.values_mut().flat_map(|one| &mut one.ends);
+        for end in ends.filter(|end| end.node == node) {
+            end.at = at;
+        }
+    }
+
     /// Follows the peers to where they are now, and closes channels of those who left or said nothing for `patience`. `at`
     /// tells where a node is.
     pub(crate) fn refresh(

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::address::{multiaddr, node_id, peer_id, socket_addr};
-use crate::connections::Connections;
+use crate::connections::{Begun, Connections};
 use crate::muxer::Muxer;
 use crate::{Ground, Port};
 
@@ -112,7 +112,7 @@ impl Shared {
         let (Some(connection), Some(listener)) = (connection, &self.listener) else {
             return;
         };
-        self.connections.add(peer, connection.clone());
+        self.connections.add(peer, connection.clone(), Begun::There);
         let from = connection.remote_address();
         let local = listener.told.first().copied();
         self.events.push_back(TransportEvent::Incoming {
@@ -149,7 +149,7 @@ impl Shared {
             tokio::select! {
                 connection = connection => {
                     let connection = connection.map_err(io::Error::other)?;
-                    connections.add(peer, connection.clone());
+                    connections.add(peer, connection.clone(), Begun::Here);
                     Ok((peer, Muxer::new(connection)))
                 }
                 never = knocking => never,
@@ -225,7 +225,7 @@ impl Transport for Shared {
         Ok(async move {
             let connection = dialing.await?;
             if port == Port::Shared {
-                connections.add(peer, connection.clone());
+                connections.add(peer, connection.clone(), Begun::Here);
             }
             Ok((peer, Muxer::new(connection)))
         }

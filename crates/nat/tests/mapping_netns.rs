@@ -292,10 +292,10 @@ fn nobody_but_the_gateway_begins_anew() {
         let lifetime = u32::from_be_bytes(question[4..8].try_into().unwrap());
         let mut reply = granted(question, lifetime, truth);
         reply[8..12].copy_from_slice(&9_000u32.to_be_bytes());
-        line.send_to(&reply, from).unwrap();
         if question[1] == 1 && lifetime > 0 {
             asked.send_modify(|maps| *maps += 1);
         }
+        line.send_to(&reply, from).unwrap();
         !(question[1] == 1 && lifetime == 0)
     });
     // Out of the gateway, yet not of its server.

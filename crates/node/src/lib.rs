@@ -16,6 +16,7 @@ mod provider;
 mod reach;
 mod relay;
 mod shown;
+mod traffic;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -27,6 +27,7 @@ pub use self::carriers::Carrier;
 use self::carriers::Carriers;
 use self::driver::{Command, Driver};
 use self::ground::SharedGround;
+pub(crate) use self::ground::local_addresses;
 use crate::NodeError;
 
 /// What may wait for the driver.

@@ -73,6 +73,8 @@ pub struct Finder {
     birthday: Birthday,
     rhythm: Rhythm,
     upgrade_at: Option<Instant>,
+    /// Rounds in vain since a path was direct, or an address changed.
+    upgrades: u8,
     /// When strangers were last counted anew, and how many came since.
     strangers: (Instant, u8),
     settled: Option<Outcome>,
@@ -109,6 +111,7 @@ impl Finder {
             pending: Some(Pending::First),
             rhythm: Rhythm::default(),
             upgrade_at: None,
+            upgrades: 0,
             strangers: (now, 0),
             settled: None,
             since: now,
@@ -324,6 +327,7 @@ impl Finder {
         self.permission = Permission::new(&self.ours, &self.attested);
         self.list_pairs();
         if changed && self.pending.is_none() {
+            self.upgrades = 0;
             self.pending = Some(Pending::Changed);
         }
     }

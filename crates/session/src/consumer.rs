@@ -229,6 +229,11 @@ impl ConsumerSession {
         received
     }
 
+    /// Lets the provider know where we are now: our address may have changed, or a NAT may have forgotten us.
+    pub fn greet(&mut self, now: Instant) {
+        self.endpoint.greet(self.peer, now);
+    }
+
     /// From now on packets go along this path; the provider follows them.
     pub fn choose_path(&mut self, to: SocketAddr, now: Instant) {
         self.endpoint.pin_endpoint(self.peer, to, now);

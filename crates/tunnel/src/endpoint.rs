@@ -177,6 +177,11 @@ impl Endpoint {
         }
     }
 
+    /// Sends a peer an empty packet now, so that it knows where we are; begins a handshake if there are no keys for one.
+    pub fn greet(&mut self, id: PeerId, now: Instant) {
+        self.send_keepalive(id, now);
+    }
+
     /// Sets where packets for a peer go from now on, and lets it know by an empty packet, so that it answers along the same
     /// path. The peer is opened from wherever it sends, but no longer followed: for the side that chooses among several paths,
     /// on which packets of the peer are under way while it changes them. A handshake in flight begins anew on the new path.

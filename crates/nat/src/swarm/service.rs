@@ -85,6 +85,9 @@ impl Service {
         now: Instant,
     ) -> Option<SwarmEvent> {
         let node = node_id(&peer)?;
+        if let (Some(board), Some(at)) = (&self.board, self.connections.address(&peer)) {
+            board.follow(node, at);
+        }
         let (done, event) = match request {
             Request::Open { to, offer } => {
                 let call = (node, to, offer);

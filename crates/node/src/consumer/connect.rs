@@ -25,7 +25,8 @@ use super::line::{ControlLine, peer_client};
 use super::payer::DepositReader;
 use super::{Node, Session, agreement_id};
 use crate::path::{FIRST_SEARCH, MtuWatch};
-use crate::reach::{Link, PathNow, Reach, ReachConfig};
+use crate::reach::{Link, PathNow, Reach, ReachConfig, local_addresses};
+use crate::traffic::Traffic;
 use crate::{NodeError, chance, plane};
 
 /// Frames between the stream and the session.
@@ -313,6 +314,8 @@ impl Node {
             promises: 0,
             refused: 0,
             closing: false,
+            local: local_addresses(way.socket.local_addr()),
+            traffic: Traffic::default(),
         };
         let task = tokio::spawn(async move {
             // All of it: what finds paths lives as long as the session, not only the endpoint that is named below.

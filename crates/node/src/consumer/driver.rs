@@ -1,8 +1,10 @@
 //! The task that owns one consumer session: packets, datagrams, frames, payments and timers in, events out.
 
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
 use wayfare_payment::PayRefusal;
 use wayfare_session::{
     CloseReason, ConsumerEvent, ConsumerFrame, ConsumerOutput, ConsumerSession, ProviderFrame,
@@ -14,7 +16,11 @@ use super::{SessionEnd, SessionEvent, SessionReport};
 use crate::path::MtuWatch;
 use crate::plane::ConsumerPlane;
 use crate::provider::sleep_until;
-use crate::reach::PathNow;
+use crate::reach::{PathNow, local_addresses};
+use crate::traffic::Traffic;
+
+/// How often this computer's addresses are looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What the owner of a session asks.
 #[derive(Debug)]
@@ -42,6 +48,9 @@ pub(crate) struct Driver {
     pub(crate) promises: u64,
     pub(crate) refused: u64,
     pub(crate) closing: bool,
+    /// This computer's addresses, as last seen.
+    pub(crate) local: Vec<SocketAddr>,
+    pub(crate) traffic: Traffic,
 }
 
 impl Driver {
@@ -49,6 +58,8 @@ impl Driver {
     pub(crate) async fn run(mut self) -> SessionEnd {
         let mut stream_open = true;
         let mut path_watched = true;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.tell(SessionEvent::Mtu(self.mtu.mtu().into()));
         loop {
             if let Some(reason) = self.carry_out().await {
@@ -99,8 +110,23 @@ impl Driver {
                     self.tell(SessionEvent::Path(path));
                 }
                 command = self.commands.recv() => self.handle_command(command).await,
+                _ = looks.tick() => self.look(),
                 () = sleep_until(deadline) => self.session.handle_timeout(Clock::now()),
             }
+        }
+    }
+
+    /// A provider that was simply dialed follows us, and must hear of us to do so: at once, not with the tunnel's next timer. Where
+    /// paths are found their finder does it.
+    fn look(&mut self) {
+        if self.path.is_some() {
+            return;
+        }
+        let socket = self.pump.socket();
+        let local = local_addresses(socket.local_addr());
+        let moved = std::mem::replace(&mut self.local, local) != self.local;
+        if moved | self.traffic.has_ended(socket.stats().tunnel_in) {
+            self.session.greet(Clock::now());
         }
     }
 

@@ -1,6 +1,8 @@
 //! The task that owns every finder: probes, words, rings and timers in; probes, words and news of paths out. It refuses to
 //! decide which path is good.
 
+mod again;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use wayfare_path::{
 };
 use wayfare_transport::{Carried, Clock, Probes, SharedSocket, is_virtual};
 
+use self::again::Came;
 use super::birthday::{Extras, Heard};
 use super::carriers::{Carrier, Carriers, Turn};
 use super::fresh::newest_flow;
@@ -26,6 +29,7 @@ use super::link::{Channel, Link, Told};
 use super::place::Place;
 use super::{PathNow, ReachConfig};
 use crate::provider::sleep_until;
+use crate::traffic::Traffic;
 use crate::{NodeError, chance};
 
 /// How long a caller waits for those who see it before it tells its peer where it is: twice a long round trip.
@@ -33,7 +37,7 @@ const LOOK_AROUND: Duration = Duration::from_millis(400);
 /// As before, when no relay answers over plain UDP: until pipes stand, or cannot be opened.
 const LOOK_FURTHER: Duration = Duration::from_secs(10);
 /// Our own look at the place, and at who has gone.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
+const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// How often relays are asked how they see us: mappings of 30 s stay, and a change is noticed.
 const ASK_EVERY: Duration = Duration::from_secs(20);
 /// A peer that says nothing for so long has gone; it beats at least every 25 s.
@@ -70,6 +74,8 @@ struct Calling {
     ephemeral: Ephemeral,
     /// Relays not tried yet, the best last.
     relays: Vec<NodeAddress>,
+    /// All of them.
+    all: Vec<NodeAddress>,
     /// No relay has answered in the usual time.
     patient: bool,
     reply: Reply,
@@ -95,7 +101,7 @@ pub(super) struct Driver {
     agenda: BTreeSet<(Instant, u64)>,
     due: HashMap<u64, Instant>,
     next_link: u64,
-    calls: FuturesUnordered<BoxFuture<'static, Called>>,
+    calls: FuturesUnordered<BoxFuture<'static, Came>>,
     counting: FuturesUnordered<BoxFuture<'static, Counted>>,
     /// Callers who look around first, and until when.
     looking: Vec<(Instant, Calling)>,
@@ -109,6 +115,7 @@ pub(super) struct Driver {
     hear: mpsc::Sender<Heard>,
     guesses: Guesses,
     ask_at: Instant,
+    traffic: Traffic,
     attached: watch::Sender<usize>,
     /// Keeps the port mapped; nothing is ever told without it.
     mapper: Option<Mapper>,
@@ -158,6 +165,7 @@ impl Driver {
             hear,
             guesses: Guesses::default(),
             ask_at: now,
+            traffic: Traffic::default(),
             attached,
             mapper,
             mapped,
@@ -190,7 +198,10 @@ impl Driver {
                     None => return,
                 },
                 Some(heard) = self.heard.recv() => self.handle_probe(&heard).await,
-                Some(called) = self.calls.next(), if !self.calls.is_empty() => self.called(called).await,
+                Some(came) = self.calls.next(), if !self.calls.is_empty() => match came {
+                    Came::New(called) => self.called(*called),
+                    Came::Again(recalled) => self.recalled(recalled).await,
+                },
                 Some((ring, seen)) = self.counting.next(), if !self.counting.is_empty() => {
                     if let Some(seen) = seen {
                         self.place.newest_flow(seen);
@@ -230,6 +241,7 @@ impl Driver {
             node,
             attempt: Attempt(attempt),
             ephemeral: Ephemeral::from_seed(seed),
+            all: relays.clone(),
             relays,
             patient: false,
             reply,
@@ -326,11 +338,11 @@ impl Driver {
         let swarm = self.swarm.clone();
         self.calls.push(Box::pin(async move {
             let opened = swarm.call(relay, calling.node, offer).await;
-            (calling, relay, opened)
+            Came::New(Box::new((calling, relay, opened)))
         }));
     }
 
-    async fn called(&mut self, (calling, relay, opened): Called) {
+    fn called(&mut self, (calling, relay, opened): Called) {
         match self.linked(&calling, relay, opened) {
             Ok(link) => {
                 if calling.reply.send(Ok(link)).is_err() {
@@ -357,10 +369,7 @@ impl Driver {
         let opened = opened?;
         let theirs = Answer::from_bytes(&opened.answer)
             .and_then(|answer| answer.verify(calling.node, self.key.id(), calling.attempt))?;
-        let carried = self
-            .socket
-            .open_relayed(opened.relay, opened.channel)
-            .map_err(|error| NodeError::Setting(format!("the relayed path: {error}")))?;
+        let carried = self.open_relayed(opened.relay, opened.channel)?;
         let channel = Channel {
             relay: relay.node,
             number: opened.channel,
@@ -368,6 +377,9 @@ impl Driver {
         let ephemeral = &calling.ephemeral;
         let way = (channel, opened.relay, carried);
         let (id, path) = self.link(Role::Caller, ephemeral, theirs, opened.seen, way)?;
+        if let Some(link) = self.links.get_mut(&id) {
+            link.relays.clone_from(&calling.all);
+        }
         let (closer, closed) = oneshot::channel::<()>();
         self.closed.push(Box::pin(async move {
             // Never sent to: it ends when the other end is dropped.
@@ -515,13 +527,13 @@ impl Driver {
     fn answer(&mut self, ring: &Ring) -> Result<Vec<u8>, NodeError> {
         let offer = Offer::from_bytes(&ring.offer)?;
         let theirs = offer.verify(ring.from, self.key.id())?;
+        if let Some(answer) = self.answer_again(ring, &theirs) {
+            return answer;
+        }
         let ephemeral = Ephemeral::from_seed(chance::bytes()?);
         let ours = self.place.description(ephemeral.public());
         let answer = Answer::sign(&self.key, &theirs, 0, &ours).to_bytes();
-        let carried = self
-            .socket
-            .open_relayed(ring.relay.at, ring.channel)
-            .map_err(|error| NodeError::Setting(format!("the relayed path: {error}")))?;
+        let carried = self.open_relayed(ring.relay.at, ring.channel)?;
         let channel = Channel {
             relay: ring.relay.node,
             number: ring.channel,
@@ -602,15 +614,19 @@ impl Driver {
     async fn tell_everybody(&mut self) {
         let ids: Vec<u64> = self.links.keys().copied().collect();
         for id in ids {
-            let Some(link) = self.links.get_mut(&id) else {
-                continue;
-            };
+            self.tell(id).await;
+            self.drive(id).await;
+        }
+    }
+
+    /// Lets one peer know. The relay sees by that, too, where we are.
+    async fn tell(&mut self, id: u64) {
+        if let Some(link) = self.links.get_mut(&id) {
             let ours = self.place.description(link.ephemeral);
             link.finder.update_ours(ours.clone());
             let word = link.word(&self.key, &ours);
             let channel = link.channel;
             self.swarm.say(channel.relay, channel.number, word).await;
-            self.drive(id).await;
         }
     }
 
@@ -633,25 +649,45 @@ impl Driver {
 
     /// After anything happened to a link: what it wants is done, and its next deadline noted.
     async fn drive(&mut self, id: u64) {
-        let Some(link) = self.links.get_mut(&id) else {
-            return;
-        };
-        let told = link.carry_out(&self.socket);
-        if let Some(at) = self.due.remove(&id) {
-            self.agenda.remove(&(at, id));
+        let mut lost = None;
+        // What follows from a loss is driven at once; a loss that follows from that waits for its next deadline.
+        for _ in 0..2 {
+            let Some(link) = self.links.get_mut(&id) else {
+                return;
+            };
+            let told = link.carry_out(&self.socket);
+            if let Some(deadline) = link.finder.poll_timeout() {
+                self.due_now(id, deadline.at);
+            } else if let Some(at) = self.due.remove(&id) {
+                self.agenda.remove(&(at, id));
+            }
+            for told in told {
+                match told {
+                    // What a peer sees is told to nobody else than the machine that knows our NATs.
+                    Told::Seen { by, us } => {
+                        self.place.observe(by, us);
+                    }
+                    Told::Lost { stranded } => lost = Some(lost.unwrap_or(false) | stranded),
+                }
+            }
+            match lost.take() {
+                Some(stranded) => self.lost(id, stranded).await,
+                None => return,
+            }
         }
-        if let Some(deadline) = link.finder.poll_timeout() {
-            self.agenda.insert((deadline.at, id));
-            self.due.insert(id, deadline.at);
+    }
+
+    /// Notes when a link is to be looked at.
+    fn due_now(&mut self, id: u64, at: Instant) {
+        if let Some(before) = self.due.insert(id, at) {
+            self.agenda.remove(&(before, id));
         }
-        for Told::Seen { by, us } in told {
-            // What a peer sees is told to nobody else than the machine that knows our NATs.
-            self.place.observe(by, us);
-        }
+        self.agenda.insert((at, id));
     }
 
     async fn look_after(&mut self) {
         let now = Clock::now();
+        self.doubt_silence(now).await;
         if self.place.reread() {
             tracing::info!("this computer's addresses have changed: paths are looked for anew");
             if let Some(mapper) = &self.mapper {
@@ -667,6 +703,9 @@ impl Driver {
             self.ask_at = now + ASK_EVERY;
             for relay in self.relays.clone() {
                 self.ask(relay.at);
+            }
+            for relay in self.relays_of_links() {
+                self.ask_plain(relay);
             }
         }
         self.guesses.forget(now);
@@ -684,6 +723,22 @@ impl Driver {
             .collect();
         for id in gone {
             self.close(id).await;
+        }
+    }
+
+    /// Traffic that ends all of a sudden may have lost its path: a caller asks it at once, not with its next heartbeat.
+    async fn doubt_silence(&mut self, now: Instant) {
+        if self.traffic.has_ended(self.socket.stats().tunnel_in) {
+            let callers = self.links.iter_mut();
+            let callers = callers.filter(|(_, link)| link.finder.role() == Role::Caller);
+            let mut doubted = Vec::new();
+            for (id, link) in callers {
+                link.finder.suspect(now);
+                doubted.push(*id);
+            }
+            for id in doubted {
+                self.drive(id).await;
+            }
         }
     }
 

@@ -107,7 +107,7 @@ fn fresh(to: SocketAddr, identity: &QuicIdentity) -> io::Result<QuicEndpoint> {
 }
 
 /// Where a socket bound to `local` can be reached on this computer's own networks.
-pub(super) fn local_addresses(local: SocketAddr) -> Vec<SocketAddr> {
+pub(crate) fn local_addresses(local: SocketAddr) -> Vec<SocketAddr> {
     let local = canonical(local);
     if !local.ip().is_unspecified() {
         return vec![local];

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio::sync::watch;
-use wayfare_identity::{NodeId, NodeKey};
+use wayfare_identity::{NodeAddress, NodeId, NodeKey};
 use wayfare_path::{
     Answer, Attempt, Description, EphemeralPublic, Event, Finder, Offer, Role, Socket, Tier,
     Transmit, Verified,
@@ -35,6 +35,12 @@ pub(super) struct Link {
     pub(super) carried: Carried,
     /// The relay's address if a pipe leads to it.
     pub(super) by_pipe: Option<SocketAddr>,
+    /// Relays that the peer can be called through; a callee has none.
+    pub(super) relays: Vec<NodeAddress>,
+    /// A call through another relay is under way.
+    pub(super) recalling: bool,
+    /// Such calls in vain, since one was taken.
+    pub(super) recalls: u32,
     carrier: Carrier,
     extras: Extras,
     path: watch::Sender<PathNow>,
@@ -44,6 +50,8 @@ pub(super) struct Link {
 pub(super) enum Told {
     /// Somebody sees us there.
     Seen { by: SocketAddr, us: SocketAddr },
+    /// The path in use works no more; `stranded` if it was the relay's, or there is no other.
+    Lost { stranded: bool },
 }
 
 impl Link {
@@ -77,6 +85,9 @@ impl Link {
             heard_at: now,
             carried,
             by_pipe: (carrier != Carrier::Udp).then_some(relay),
+            relays: Vec::new(),
+            recalling: false,
+            recalls: 0,
             carrier,
             extras,
             path,
@@ -125,7 +136,12 @@ impl Link {
                         shown.rtt = rtt;
                     });
                 }
-                Event::Lost { .. } => tracing::debug!("a path is lost"),
+                Event::Lost { path } => {
+                    tracing::debug!("a path is lost");
+                    let stranded =
+                        path == self.carried.address() || self.finder.selected().is_none();
+                    told.push(Told::Lost { stranded });
+                }
                 Event::OpenSockets { count } => {
                     let opened = self.extras.open(count);
                     self.finder.sockets_opened(opened);
@@ -152,6 +168,25 @@ impl Link {
             Role::Caller => Offer::sign(key, self.peer, self.attempt, self.serial, ours).to_bytes(),
             Role::Callee => Answer::sign(key, &self.theirs, self.serial, ours).to_bytes(),
         }
+    }
+
+    /// The peer is reached through another relay from now on; the channel before it is not used any more.
+    pub(super) fn move_to(
+        &mut self,
+        channel: Channel,
+        (carried, carrier, relay): (Carried, Carrier, SocketAddr),
+    ) {
+        let (old, new) = (self.carried.address(), carried.address());
+        match carrier {
+            Carrier::Udp => self.finder.add_fallback(new),
+            Carrier::Quic | Carrier::Tls => self.finder.add_carried_fallback(new),
+        }
+        self.finder.remove_fallback(old);
+        self.channel = channel;
+        self.carried = carried;
+        self.carrier = carrier;
+        self.by_pipe = (carrier != Carrier::Udp).then_some(relay);
+        self.recalls = 0;
     }
 
     /// What the peer says it is now. `us`: our own node.

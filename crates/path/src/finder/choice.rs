@@ -18,6 +18,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(20);
 /// Pings that keep a fallback's mapping.
 const WARM: Duration = Duration::from_secs(25);
+/// Pings of the last fallback while it does not answer: nothing else is left.
+const STRANDED: Duration = Duration::from_secs(1);
 /// Heartbeats in a row that must stay unanswered. At 5 % loss each way that happens by chance once in 12,000 heartbeats.
 const MISSES: u8 = 4;
 /// From so many on, another path of the same tier that has answered is taken.
@@ -147,15 +149,19 @@ impl Finder {
 
     /// Forgets that the pair works; if it is the path in use, takes another and punches again.
     fn give_up(&mut self, at: usize) {
+        let selected = self.selected;
         let (route, was_direct) = {
             let pair = &mut self.pairs.all[at];
             pair.doubt();
             pair.proven = false;
+            let route = (pair.remote, pair.on);
             // A fallback is asked again and again: its relay may come back.
-            pair.beat_at = pair.is_fallback().then_some(self.now + HEARTBEAT);
-            ((pair.remote, pair.on), pair.tier.is_direct())
+            let is_last = selected.is_none_or(|selected| selected == route);
+            let gap = if is_last { STRANDED } else { HEARTBEAT };
+            pair.beat_at = pair.is_fallback().then_some(self.now + gap);
+            (route, pair.tier.is_direct())
         };
-        if self.selected != Some(route) {
+        if selected != Some(route) {
             return;
         }
         self.lose(at);
@@ -235,6 +241,7 @@ impl Finder {
         });
         if tier.is_direct() {
             self.upgrade_at = None;
+            self.upgrades = 0;
             if !matches!(self.settled, Some(Outcome::Direct { .. })) {
                 self.settle(self.direct_outcome(at));
             }

@@ -23,8 +23,10 @@ const LAST_GAP: Duration = Duration::from_millis(200);
 /// How long the side that begins first holds its full pings back: longer than an answer takes to arrive by a relay on
 /// another continent.
 const HOLD: Duration = Duration::from_millis(500);
-/// How often an upgrade is tried while a relay is used.
-const UPGRADE: Duration = Duration::from_secs(60);
+/// An upgrade is tried so long after the first round that failed while a relay is used, twice as long after each further one,
+const FIRST_UPGRADE: Duration = Duration::from_secs(5);
+/// and in the end so often.
+const LAST_UPGRADE: Duration = Duration::from_secs(60);
 
 /// Why a round begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +152,9 @@ impl Finder {
         self.settle(outcome);
         // The callee joins when the caller asks.
         if self.role == Role::Caller && self.upgrade_at.is_none() {
-            self.upgrade_at = Some(self.now + UPGRADE);
+            let gap = (FIRST_UPGRADE * (1 << self.upgrades.min(4))).min(LAST_UPGRADE);
+            self.upgrades = self.upgrades.saturating_add(1);
+            self.upgrade_at = Some(self.now + gap);
         }
     }
 

@@ -326,7 +326,8 @@ fn what_cannot_be_direct_is_relayed_at_once_and_without_a_storm() {
                 );
                 assert_eq!(side.asked_for_sockets, 0);
                 let sent: u32 = side.sent.values().sum();
-                assert!(sent < 600, "{sent} datagrams, seed {seed}");
+                // Two rounds: the second follows the first, in vain, after five seconds.
+                assert!(sent < 1_000, "{sent} datagrams, seed {seed}");
             }
             assert_eq!(
                 world.sides[0].outcome(),
