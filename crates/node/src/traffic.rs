@@ -18,6 +18,11 @@ impl Traffic {
         (self.received, self.came) = (received, came);
         ended
     }
+
+    /// Whether anything came between the last two looks.
+    pub(crate) fn flows(&self) -> bool {
+        self.came > 0
+    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ const SEARCH_STEP: Duration = Duration::from_millis(100);
 const MOST_BACK_OFF: Duration = Duration::from_secs(30);
 /// Relays that we stay connected to.
 const MOST_RELAYS: usize = 8;
+/// Addresses of one relay.
+const MOST_ADDRESSES: usize = 4;
 /// Calls of ours that wait for an answer.
 const MOST_CALLS: usize = 64;
 
@@ -42,6 +44,8 @@ const MOST_CALLS: usize = 64;
 #[derive(Debug)]
 struct Relay {
     address: NodeAddress,
+    /// Where it may be reached besides, in another address family perhaps.
+    others: Vec<SocketAddr>,
     connected: bool,
     /// The circuit reservation, for the swarm's own hole punching.
     reservation: Option<ListenerId>,
@@ -242,6 +246,12 @@ impl Driver {
             .get_mut(&peer)
             .filter(|r| r.address.at != address.at)
         {
+            if !is_carried(address.at) && !is_carried(known.address.at) {
+                if known.others.len() < MOST_ADDRESSES && !known.others.contains(&address.at) {
+                    known.others.push(address.at);
+                }
+                return;
+            }
             // It is reached in another way from now on: what was made in the old one goes, and the new one is dialed then.
             known.address = address;
             known.dial_at = self.ground.now();
@@ -252,6 +262,7 @@ impl Driver {
         }
         let relay = Relay {
             address,
+            others: Vec::new(),
             connected,
             reservation: None,
             failures: 0,
@@ -281,14 +292,19 @@ impl Driver {
             let doubled = LOOK_AFTER * (1 << relay.failures.min(5));
             relay.dial_at = now + doubled.min(MOST_BACK_OFF);
             relay.failures += 1;
-            dial(&mut self.swarm, *peer, relay.address.at);
+            let others = match is_carried(relay.address.at) {
+                true => [].iter(),
+                false => relay.others.iter(),
+            };
+            let at = std::iter::once(&relay.address.at).chain(others);
+            dial(&mut self.swarm, *peer, at.copied());
         }
     }
 
     fn dial(&mut self, node: NodeAddress) {
         self.want(node.node);
         if let Some(peer) = peer_id(node.node) {
-            dial(&mut self.swarm, peer, node.at);
+            dial(&mut self.swarm, peer, std::iter::once(node.at));
         }
     }
 
@@ -533,14 +549,19 @@ impl Driver {
 
 /// Dials a peer that is not connected and not being dialed; at an address that something else carries whatever was tried before,
 /// for that address was opened because nothing else works.
-fn dial(swarm: &mut libp2p_swarm::Swarm<Behaviour>, peer: PeerId, at: SocketAddr) {
-    let condition = match is_carried(at) {
+fn dial(
+    swarm: &mut libp2p_swarm::Swarm<Behaviour>,
+    peer: PeerId,
+    at: impl Iterator<Item = SocketAddr>,
+) {
+    let at: Vec<SocketAddr> = at.collect();
+    let condition = match at.iter().copied().any(is_carried) {
         true => PeerCondition::Always,
         false => PeerCondition::DisconnectedAndNotDialing,
     };
     let options = DialOpts::peer_id(peer)
         .condition(condition)
-        .addresses(vec![multiaddr(at)])
+        .addresses(at.into_iter().map(multiaddr).collect())
         .build();
     if let Err(error) = swarm.dial(options) {
         tracing::debug!(%error, "a node is not dialed now");

@@ -316,6 +316,7 @@ impl Node {
             closing: false,
             local: local_addresses(way.socket.local_addr()),
             traffic: Traffic::default(),
+            greetings: 0,
         };
         let task = tokio::spawn(async move {
             // All of it: what finds paths lives as long as the session, not only the endpoint that is named below.

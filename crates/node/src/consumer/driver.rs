@@ -21,6 +21,8 @@ use crate::traffic::Traffic;
 
 /// How often this computer's addresses are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// Three seconds: what lasts longer is the matter of whoever finds paths.
+const GREETINGS: u8 = 6;
 
 /// What the owner of a session asks.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub(crate) struct Driver {
     /// This computer's addresses, as last seen.
     pub(crate) local: Vec<SocketAddr>,
     pub(crate) traffic: Traffic,
+    /// Still to be sent while nothing comes.
+    pub(crate) greetings: u8,
 }
 
 impl Driver {
@@ -116,16 +120,19 @@ impl Driver {
         }
     }
 
-    /// A provider that was simply dialed follows us, and must hear of us to do so: at once, not with the tunnel's next timer. Where
-    /// paths are found their finder does it.
+    /// The provider follows our packets, and must hear of us to do so: at once, not with the tunnel's next timer, when we have moved
+    /// or its stream has ended. The first greetings may go before a hole is punched anew, so there are several.
     fn look(&mut self) {
-        if self.path.is_some() {
-            return;
-        }
         let socket = self.pump.socket();
         let local = local_addresses(socket.local_addr());
         let moved = std::mem::replace(&mut self.local, local) != self.local;
         if moved | self.traffic.has_ended(socket.stats().tunnel_in) {
+            self.greetings = GREETINGS;
+        } else if self.traffic.flows() {
+            self.greetings = 0;
+        }
+        if self.greetings > 0 {
+            self.greetings -= 1;
             self.session.greet(Clock::now());
         }
     }

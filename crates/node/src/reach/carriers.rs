@@ -161,13 +161,13 @@ impl Carriers {
         }
     }
 
-    /// A relay answered from `at` over plain UDP.
-    pub(super) fn heard(&mut self, at: SocketAddr) {
-        for watched in self.watched.values_mut().filter(|w| w.relay.at == at) {
-            // A pipe that stands is kept as long as it does: its paths are in use.
-            if !matches!(watched.state, State::Stands { .. }) {
-                watched.state = State::Plain;
-            }
+    /// A relay answered over plain UDP, at whichever of its addresses.
+    pub(super) fn heard(&mut self, relay: NodeId) {
+        // A pipe that stands is kept as long as it does: its paths are in use.
+        if let Some(watched) = self.watched.get_mut(&relay)
+            && !matches!(watched.state, State::Stands { .. })
+        {
+            watched.state = State::Plain;
         }
     }
 

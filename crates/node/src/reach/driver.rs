@@ -106,7 +106,7 @@ pub(super) struct Driver {
     /// Callers who look around first, and until when.
     looking: Vec<(Instant, Calling)>,
     /// Whom we asked how they see us, with what they have to repeat.
-    asked: HashMap<SocketAddr, [u8; 16]>,
+    asked: HashMap<SocketAddr, (NodeId, [u8; 16])>,
     /// Those who answered how they see us, in order.
     seen_by: Vec<SocketAddr>,
     carriers: Carriers,
@@ -173,8 +173,12 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        for relay in self.relays.clone() {
+        for relay in one_of_each(&self.relays) {
             self.attach(relay).await;
+        }
+        // Its other addresses are dialed as well: whichever answers first is the way.
+        for relay in self.relays.clone() {
+            self.swarm.attach(relay).await;
         }
         let mut look_after = interval(LOOK_AFTER);
         look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -232,9 +236,13 @@ impl Driver {
         for relay in &relays {
             // A pipe that stands is used as long as it does.
             if self.carriers.address(relay.node).is_none() {
-                self.ask(relay.at);
-                self.carriers.watch(*relay, false, Clock::now());
-                self.swarm.dial(*relay).await;
+                self.ask(*relay);
+            }
+        }
+        for relay in one_of_each(&relays) {
+            if self.carriers.address(relay.node).is_none() {
+                self.carriers.watch(relay, false, Clock::now());
+                self.swarm.dial(relay).await;
             }
         }
         let calling = Calling {
@@ -252,7 +260,7 @@ impl Driver {
 
     /// Lets a relay ring us from now on, over plain UDP if it answers.
     async fn attach(&mut self, relay: NodeAddress) {
-        self.ask(relay.at);
+        self.ask(relay);
         self.carriers.watch(relay, true, Clock::now());
         self.swarm.attach(relay).await;
     }
@@ -488,8 +496,9 @@ impl Driver {
             SwarmEvent::Attached(relay) => {
                 tracing::info!(%relay, "this relay rings us");
                 self.attached.send_modify(|count| *count += 1);
-                if !is_virtual(relay.at) {
-                    self.ask(relay.at);
+                // At its other addresses, too: each family has NATs of its own.
+                for relay in self.addresses_of(relay.node) {
+                    self.ask_plain(relay);
                 }
             }
             SwarmEvent::Detached(relay) => {
@@ -554,9 +563,10 @@ impl Driver {
             return;
         }
         if let Some((transaction, us)) = observe_result(&heard.bytes) {
-            if self.asked.get(&heard.from) == Some(&transaction) {
+            let asked = self.asked.get(&heard.from).copied();
+            if let Some((relay, _)) = asked.filter(|(_, asked)| *asked == transaction) {
                 self.seen_by.push(heard.from);
-                self.carriers.heard(heard.from);
+                self.carriers.heard(relay);
                 self.seen(heard.from, us).await;
                 self.call_those_who_looked();
             }
@@ -568,7 +578,8 @@ impl Driver {
         }
     }
 
-    fn ask(&mut self, at: SocketAddr) {
+    fn ask(&mut self, relay: NodeAddress) {
+        let at = relay.at;
         self.place.asking(at);
         let Ok(transaction) = chance::bytes() else {
             return;
@@ -576,15 +587,21 @@ impl Driver {
         if self.asked.len() >= MOST_ASKED {
             self.asked.clear();
         }
-        self.asked.insert(at, transaction);
+        self.asked.insert(at, (relay.node, transaction));
         if let Err(error) = self.socket.try_send(at, &observe_request(transaction)) {
             tracing::debug!(%error, "a relay was not asked how it sees us");
         }
     }
 
+    /// All addresses of one of our relays.
+    fn addresses_of(&self, relay: NodeId) -> Vec<NodeAddress> {
+        let same = |known: &&NodeAddress| known.node == relay;
+        self.relays.iter().filter(same).copied().collect()
+    }
+
     /// Asks the same once more: either answer counts.
     fn ask_again(&self, at: SocketAddr) {
-        if let Some(transaction) = self.asked.get(&at)
+        if let Some((_, transaction)) = self.asked.get(&at)
             && let Err(error) = self.socket.try_send(at, &observe_request(*transaction))
         {
             tracing::trace!(%error, "a relay was not asked again");
@@ -702,7 +719,7 @@ impl Driver {
         if now >= self.ask_at {
             self.ask_at = now + ASK_EVERY;
             for relay in self.relays.clone() {
-                self.ask(relay.at);
+                self.ask(relay);
             }
             for relay in self.relays_of_links() {
                 self.ask_plain(relay);
@@ -757,4 +774,15 @@ impl Driver {
         }
         Some(link.channel)
     }
+}
+
+/// The first address of each relay: a node has one connection to us, whatever families it is known by.
+fn one_of_each(relays: &[NodeAddress]) -> Vec<NodeAddress> {
+    let mut first: Vec<NodeAddress> = Vec::new();
+    for relay in relays {
+        if first.iter().all(|known| known.node != relay.node) {
+            first.push(*relay);
+        }
+    }
+    first
 }

@@ -74,7 +74,7 @@ async fn a_silent_relay_is_asked_again_and_then_reached_by_a_pipe_until_it_ends(
     assert_ne!(carriers.carrier(pipe.at), Carrier::Udp);
     assert_eq!(carriers.carrier(address.at), Carrier::Udp);
     // A late plain answer does not break the paths in use; nor is a relay of ours let go.
-    carriers.heard(address.at);
+    carriers.heard(address.node);
     carriers.let_go(|_| false, Clock::now() + 2 * SPARE);
     assert_eq!(carriers.address(address.node), Some(pipe.at));
     drop(door);
@@ -93,7 +93,7 @@ async fn a_relay_that_answers_gets_no_pipe() {
     let mut carriers = us.carriers();
     let now = Clock::now();
     carriers.watch(relay.address(), false, now);
-    carriers.heard(relay.address().at);
+    carriers.heard(relay.address().node);
     let waited = tokio::time::timeout(2 * OPEN_AFTER, carriers.turn()).await;
     assert!(waited.is_err(), "{waited:?}");
     assert!(!carriers.is_hopeless(relay.key.id()));

@@ -45,7 +45,7 @@ impl Driver {
     /// Asks a relay how it sees us, unless a pipe leads there.
     pub(super) fn ask_plain(&mut self, relay: NodeAddress) {
         if !is_virtual(relay.at) && self.carriers.address(relay.node).is_none() {
-            self.ask(relay.at);
+            self.ask(relay);
         }
     }
 
