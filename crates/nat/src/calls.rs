@@ -1,14 +1,12 @@
 //! The relay's protocol: open a channel to a node, ring it, pass a word along. A request and its reply are each one message on
 //! one stream. It refuses messages beyond its bounds, and knows nothing of what offers say.
 
-use std::io;
 use std::net::SocketAddr;
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use libp2p_request_response::Codec;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wayfare_identity::NodeId;
+
+use crate::message::MessageCodec;
 
 /// The longest offer, answer or word that a relay passes on, bytes.
 pub const MAX_WORD: usize = 2_048;
@@ -59,83 +57,18 @@ pub(crate) enum Reply {
     Refused { why: String },
 }
 
-/// Messages in postcard, the stream's end being the message's.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct CallCodec;
+/// How both are written and read.
+pub(crate) type CallCodec = MessageCodec<Request, Reply>;
 
-impl Codec for CallCodec {
-    type Protocol = &'static str;
-    type Request = Request;
-    type Response = Reply;
-
-    async fn read_request<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &Self::Protocol,
-        io: &mut T,
-    ) -> io::Result<Request> {
-        read(io).await
-    }
-
-    async fn read_response<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &Self::Protocol,
-        io: &mut T,
-    ) -> io::Result<Reply> {
-        read(io).await
-    }
-
-    async fn write_request<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &Self::Protocol,
-        io: &mut T,
-        request: Request,
-    ) -> io::Result<()> {
-        write(io, &request).await
-    }
-
-    async fn write_response<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &Self::Protocol,
-        io: &mut T,
-        reply: Reply,
-    ) -> io::Result<()> {
-        write(io, &reply).await
-    }
-}
-
-async fn read<T: AsyncRead + Unpin + Send, M: DeserializeOwned>(io: &mut T) -> io::Result<M> {
-    let mut bytes = Vec::new();
-    let limit = MAX_MESSAGE as u64 + 1;
-    io.take(limit).read_to_end(&mut bytes).await?;
-    parse(&bytes)
-}
-
-/// Reads a message; whatever is not exactly one is refused.
-pub(crate) fn parse<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
-    let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
-    if bytes.len() > MAX_MESSAGE {
-        return Err(refuse("the message is too long"));
-    }
-    match postcard::take_from_bytes(bytes) {
-        Ok((message, [])) => Ok(message),
-        Ok(_) => Err(refuse("something follows the message")),
-        Err(_) => Err(refuse("the bytes are no message")),
-    }
-}
-
-async fn write<T: AsyncWrite + Unpin + Send, M: Serialize>(
-    io: &mut T,
-    message: &M,
-) -> io::Result<()> {
-    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
-    io.write_all(&bytes).await?;
-    io.close().await
+pub(crate) const fn codec() -> CallCodec {
+    MessageCodec::new(MAX_MESSAGE, MAX_MESSAGE)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::message::parse;
 
     #[test]
     fn messages_come_back_and_anything_else_is_refused() {
@@ -146,15 +79,15 @@ mod tests {
             offer: vec![1; MAX_WORD],
         };
         let bytes = postcard::to_stdvec(&request).unwrap();
-        assert_eq!(parse::<Request>(&bytes).unwrap(), request);
+        assert_eq!(parse::<Request>(&bytes, MAX_MESSAGE).unwrap(), request);
         let longer = [&bytes[..], &[0]].concat();
-        assert!(parse::<Request>(&longer).is_err());
-        assert!(parse::<Request>(&bytes[..bytes.len() - 1]).is_err());
-        assert!(parse::<Request>(&vec![0; MAX_MESSAGE + 1]).is_err());
+        assert!(parse::<Request>(&longer, MAX_MESSAGE).is_err());
+        assert!(parse::<Request>(&bytes[..bytes.len() - 1], MAX_MESSAGE).is_err());
+        assert!(parse::<Request>(&vec![0; MAX_MESSAGE + 1], MAX_MESSAGE).is_err());
         for first in 0..=255u8 {
             for length in 0..64 {
-                let _ = parse::<Request>(&vec![first; length]);
-                let _ = parse::<Reply>(&vec![first; length]);
+                let _ = parse::<Request>(&vec![first; length], MAX_MESSAGE);
+                let _ = parse::<Reply>(&vec![first; length], MAX_MESSAGE);
             }
         }
     }

@@ -5,8 +5,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::calls::{MAX_MESSAGE, Reply, Request, parse};
+use crate::calls::{MAX_MESSAGE, Reply, Request};
 use crate::mapping::fuzzed::{nat_pmp, pcp, upnp};
+use crate::message::parse;
 
 /// Whether an input got anywhere: a corpus that never does has gone stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +48,16 @@ fn call(bytes: &[u8]) -> Ending {
 }
 
 fn is_read<M: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> bool {
-    let Ok(message) = parse::<M>(bytes) else {
+    let Ok(message) = parse::<M>(bytes, MAX_MESSAGE) else {
         return false;
     };
     assert!(bytes.len() <= MAX_MESSAGE);
     let again = postcard::to_stdvec(&message).expect("what was read can be written");
     assert!(again.len() <= bytes.len(), "the shortest form is written");
-    assert_eq!(parse::<M>(&again).ok().as_ref(), Some(&message));
+    assert_eq!(
+        parse::<M>(&again, MAX_MESSAGE).ok().as_ref(),
+        Some(&message)
+    );
     true
 }
 

@@ -14,6 +14,7 @@ mod dht;
 pub mod fuzzed;
 mod ground;
 mod mapping;
+mod message;
 mod muxer;
 mod relay;
 mod swarm;

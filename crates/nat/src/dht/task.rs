@@ -73,7 +73,7 @@ pub(crate) fn assemble_words(serves: bool) -> Words {
         ProtocolSupport::Outbound
     };
     request_response::Behaviour::with_codec(
-        WordCodec,
+        words::codec(),
         [(words::PROTOCOL, support)],
         request_response::Config::default()
             .with_request_timeout(ANSWER_LIMIT)

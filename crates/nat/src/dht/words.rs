@@ -1,14 +1,10 @@
 //! Questions and answers about topics: each one message on one stream. It refuses messages beyond their bounds.
 
-use std::io;
-
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use libp2p_request_response::Codec;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wayfare_identity::NodeAddress;
 
 use super::Topic;
+use crate::message::MessageCodec;
 
 /// The longest record, bytes.
 pub const MAX_VALUE: usize = 4_096;
@@ -50,85 +46,18 @@ pub(crate) enum Answer {
     Kept(bool),
 }
 
-/// Messages in postcard, the stream's end being the message's.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct WordCodec;
+/// How both are written and read.
+pub(crate) type WordCodec = MessageCodec<Question, Answer>;
 
-impl Codec for WordCodec {
-    type Protocol = &'static str;
-    type Request = Question;
-    type Response = Answer;
-
-    async fn read_request<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &Self::Protocol,
-        io: &mut T,
-    ) -> io::Result<Question> {
-        read(io, MAX_QUESTION).await
-    }
-
-    async fn read_response<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &Self::Protocol,
-        io: &mut T,
-    ) -> io::Result<Answer> {
-        read(io, MAX_ANSWER).await
-    }
-
-    async fn write_request<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &Self::Protocol,
-        io: &mut T,
-        question: Question,
-    ) -> io::Result<()> {
-        write(io, &question).await
-    }
-
-    async fn write_response<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &Self::Protocol,
-        io: &mut T,
-        answer: Answer,
-    ) -> io::Result<()> {
-        write(io, &answer).await
-    }
-}
-
-async fn read<T: AsyncRead + Unpin + Send, M: DeserializeOwned>(
-    io: &mut T,
-    most: usize,
-) -> io::Result<M> {
-    let mut bytes = Vec::new();
-    io.take(most as u64 + 1).read_to_end(&mut bytes).await?;
-    parse(&bytes, most)
-}
-
-/// Reads a message; whatever is not exactly one is refused.
-fn parse<M: DeserializeOwned>(bytes: &[u8], most: usize) -> io::Result<M> {
-    let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
-    if bytes.len() > most {
-        return Err(refuse("the message is too long"));
-    }
-    match postcard::take_from_bytes(bytes) {
-        Ok((message, [])) => Ok(message),
-        Ok(_) => Err(refuse("something follows the message")),
-        Err(_) => Err(refuse("the bytes are no message")),
-    }
-}
-
-async fn write<T: AsyncWrite + Unpin + Send, M: Serialize>(
-    io: &mut T,
-    message: &M,
-) -> io::Result<()> {
-    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
-    io.write_all(&bytes).await?;
-    io.close().await
+pub(crate) const fn codec() -> WordCodec {
+    MessageCodec::new(MAX_QUESTION, MAX_ANSWER)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::message::parse;
     use wayfare_identity::NodeId;
 
     #[test]

@@ -90,7 +90,7 @@ pub(super) fn assemble(
             .then(libp2p_autonat::v2::server::Behaviour::default)
             .into(),
         calls: request_response::Behaviour::with_codec(
-            CallCodec,
+            calls::codec(),
             [(calls::PROTOCOL, ProtocolSupport::Full)],
             request_response::Config::default()
                 .with_request_timeout(CALL_LIMIT)

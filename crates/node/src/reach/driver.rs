@@ -22,10 +22,10 @@ use wayfare_transport::{Carried, Clock, Probes, SharedSocket, is_virtual};
 
 use self::again::Came;
 use super::birthday::{Extras, Heard};
-use super::carriers::{Carrier, Carriers, Turn};
+use super::carriers::{Carriers, Turn};
 use super::fresh::newest_flow;
 use super::guesses::Guesses;
-use super::link::{Channel, Link, Told};
+use super::link::{Channel, Link, Told, add_fallback};
 use super::place::Place;
 use super::{PathNow, ReachConfig};
 use crate::provider::sleep_until;
@@ -424,14 +424,12 @@ impl Driver {
             ours,
             theirs: theirs.description().clone(),
             attested: vec![seen.ip()],
-            fallback: (carrier == Carrier::Udp).then(|| carried.address()),
+            fallback: None,
             birthday_allowed,
             birthday_sockets: BIRTHDAY_SOCKETS,
         };
         let mut finder = Finder::new(setup, chance::bytes()?, now);
-        if carrier != Carrier::Udp {
-            finder.add_carried_fallback(carried.address());
-        }
+        add_fallback(&mut finder, carrier, carried.address());
         let tag = finder.tag();
         let id = self.next_link;
         self.next_link += 1;
@@ -448,8 +446,7 @@ impl Driver {
         self.by_tag.insert(tag, id);
         self.by_channel.insert(channel, id);
         self.links.insert(id, link);
-        self.agenda.insert((now, id));
-        self.due.insert(id, now);
+        self.note_due(id, now);
         Ok((id, path))
     }
 
@@ -666,7 +663,6 @@ impl Driver {
 
     /// After anything happened to a link: what it wants is done, and its next deadline noted.
     async fn drive(&mut self, id: u64) {
-        let mut lost = None;
         // What follows from a loss is driven at once; a loss that follows from that waits for its next deadline.
         for _ in 0..2 {
             let Some(link) = self.links.get_mut(&id) else {
@@ -674,10 +670,11 @@ impl Driver {
             };
             let told = link.carry_out(&self.socket);
             if let Some(deadline) = link.finder.poll_timeout() {
-                self.due_now(id, deadline.at);
+                self.note_due(id, deadline.at);
             } else if let Some(at) = self.due.remove(&id) {
                 self.agenda.remove(&(at, id));
             }
+            let mut lost = None;
             for told in told {
                 match told {
                     // What a peer sees is told to nobody else than the machine that knows our NATs.
@@ -687,7 +684,7 @@ impl Driver {
                     Told::Lost { stranded } => lost = Some(lost.unwrap_or(false) | stranded),
                 }
             }
-            match lost.take() {
+            match lost {
                 Some(stranded) => self.lost(id, stranded).await,
                 None => return,
             }
@@ -695,7 +692,7 @@ impl Driver {
     }
 
     /// Notes when a link is to be looked at.
-    fn due_now(&mut self, id: u64, at: Instant) {
+    fn note_due(&mut self, id: u64, at: Instant) {
         if let Some(before) = self.due.insert(id, at) {
             self.agenda.remove(&(before, id));
         }

@@ -54,6 +54,14 @@ pub(super) enum Told {
     Lost { stranded: bool },
 }
 
+/// Lets a finder fall back to a path through a relay.
+pub(super) fn add_fallback(finder: &mut Finder, carrier: Carrier, path: SocketAddr) {
+    match carrier {
+        Carrier::Udp => finder.add_fallback(path),
+        Carrier::Quic | Carrier::Tls => finder.add_carried_fallback(path),
+    }
+}
+
 impl Link {
     pub(super) fn new(
         finder: Finder,
@@ -177,10 +185,7 @@ impl Link {
         (carried, carrier, relay): (Carried, Carrier, SocketAddr),
     ) {
         let (old, new) = (self.carried.address(), carried.address());
-        match carrier {
-            Carrier::Udp => self.finder.add_fallback(new),
-            Carrier::Quic | Carrier::Tls => self.finder.add_carried_fallback(new),
-        }
+        add_fallback(&mut self.finder, carrier, new);
         self.finder.remove_fallback(old);
         self.channel = channel;
         self.carried = carried;

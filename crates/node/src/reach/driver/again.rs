@@ -167,8 +167,7 @@ impl Driver {
             word = link.word(&self.key, &self.place.description(link.ephemeral));
         }
         self.move_link(id, channel, (ring.relay.at, carried));
-        let now = Clock::now();
-        self.due_now(id, now);
+        self.note_due(id, Clock::now());
         Ok(word)
     }
 
