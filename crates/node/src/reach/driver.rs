@@ -173,12 +173,13 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        for relay in one_of_each(&self.relays) {
-            self.attach(relay).await;
-        }
-        // Its other addresses are dialed as well: whichever answers first is the way.
+        let first = one_of_each(&self.relays);
         for relay in self.relays.clone() {
-            self.swarm.attach(relay).await;
+            match first.contains(&relay) {
+                true => self.attach(relay).await,
+                // Its other addresses are dialed as well: whichever answers first is the way.
+                false => self.swarm.attach(relay).await,
+            }
         }
         let mut look_after = interval(LOOK_AFTER);
         look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
