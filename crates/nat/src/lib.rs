@@ -24,5 +24,5 @@ pub use calls::MAX_WORD;
 pub use dht::{Admitted, DhtConfig, DhtError, MAX_VALUE, REPLICAS, Records, Topic};
 pub use ground::{Ground, Port};
 pub use mapping::{Mapper, MapperConfig, Protocol, Refusal, RouterAnswers};
-pub use relay::{ChannelUse, RelayBoard, RelayLimits, RelayRefusal};
+pub use relay::{AccountUse, ChannelUse, FreeLimits, RelayBoard, RelayLimits, RelayRefusal};
 pub use swarm::{CallError, Opened, Ring, Swarm, SwarmConfig, SwarmError, SwarmEvent};

@@ -3,13 +3,26 @@
 //!
 //! Admission is bounded three ways: channels altogether, channels of one peer, and bytes a second of a channel. It refuses to
 //! send to an address that is not the one from which the peer's own authenticated connection comes.
+//!
+//! A relay with a price keeps an account of each opener besides: what passes is what the credit covers, or what is free
+//! ([`FreeLimits`]). It refuses to know prices: [`RelayBoard::allow`] is told bytes.
+
+mod account;
+mod bucket;
+mod free;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use wayfare_identity::NodeId;
+
+pub use self::account::AccountUse;
+use self::account::{Account, Accounts};
+use self::bucket::{Bucket, Rate};
+use self::free::Free;
+pub use self::free::FreeLimits;
 
 /// What a relay gives away. The worst case in memory is about 300 bytes for each channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +33,8 @@ pub struct RelayLimits {
     pub channels_of_peer: usize,
     /// Bytes a second of one channel, both directions together; a second's worth may come at once.
     pub bytes_per_second: u64,
+    /// What openers get who do not pay; `None`: the relay has no price and carries everything.
+    pub free: Option<FreeLimits>,
 }
 
 impl Default for RelayLimits {
@@ -28,6 +43,16 @@ impl Default for RelayLimits {
             channels: 10_000,
             channels_of_peer: 64,
             bytes_per_second: 125_000_000,
+            free: None,
+        }
+    }
+}
+
+impl RelayLimits {
+    fn rate(&self) -> Rate {
+        Rate {
+            per_second: self.bytes_per_second,
+            most: self.bytes_per_second,
         }
     }
 }
@@ -54,12 +79,15 @@ pub enum RelayRefusal {
 pub struct RelayBoard {
     limits: RelayLimits,
     channels: RwLock<Channels>,
+    free: Option<Free>,
 }
 
 #[derive(Debug, Default)]
 struct Channels {
     open: HashMap<u32, Channel>,
     opened_by: BTreeMap<NodeId, usize>,
+    /// Of a relay with a price.
+    accounts: Option<Accounts>,
 }
 
 /// One way between two peers.
@@ -67,6 +95,8 @@ struct Channels {
 struct Channel {
     ends: [End; 2],
     passing: Mutex<Passing>,
+    /// The opener's, at a relay with a price.
+    account: Option<Arc<Account>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,8 +108,7 @@ struct End {
 /// What passes: a bucket of a second's worth, and totals.
 #[derive(Debug)]
 struct Passing {
-    room: u64,
-    filled: Instant,
+    bucket: Bucket,
     used: Instant,
     bytes: [u64; 2],
     refused: u64,
@@ -94,7 +123,7 @@ pub struct ChannelUse {
     pub nodes: [NodeId; 2],
     /// Bytes from each of them.
     pub bytes: [u64; 2],
-    /// Bytes that exceeded the rate.
+    /// Bytes that exceeded the rate, or the opener's credit.
     pub refused: u64,
 }
 
@@ -102,9 +131,14 @@ impl RelayBoard {
     /// A board without channels.
     #[must_use]
     pub fn new(limits: RelayLimits) -> Self {
+        let channels = Channels {
+            accounts: limits.free.map(|free| Accounts::new(free, limits.channels)),
+            ..Channels::default()
+        };
         Self {
             limits,
-            channels: RwLock::default(),
+            channels: RwLock::new(channels),
+            free: limits.free.map(Free::new),
         }
     }
 
@@ -122,10 +156,7 @@ impl RelayBoard {
         if from.0 == to.0 {
             return Err(RelayRefusal::Oneself);
         }
-        let mut channels = self
-            .channels
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.write();
         if channels.open.len() >= self.limits.channels {
             return Err(RelayRefusal::Full);
         }
@@ -138,18 +169,22 @@ impl RelayBoard {
             .map(|step| chance.wrapping_add(step))
             .find(|number| !channels.open.contains_key(number))
             .ok_or(RelayRefusal::Full)?;
+        let account = match &mut channels.accounts {
+            Some(accounts) => Some(accounts.open(from.0, now).ok_or(RelayRefusal::Full)?),
+            None => None,
+        };
         let end = |(node, at)| End { node, at };
         channels.open.insert(
             number,
             Channel {
                 ends: [end(from), end(to)],
                 passing: Mutex::new(Passing {
-                    room: self.limits.bytes_per_second,
-                    filled: now,
+                    bucket: Bucket::full(self.limits.rate(), now),
                     used: now,
                     bytes: [0; 2],
                     refused: 0,
                 }),
+                account,
             },
         );
         *channels.opened_by.entry(from.0).or_default() += 1;
@@ -158,10 +193,7 @@ impl RelayBoard {
 
     /// Closes a channel if `node` is one of its ends; tells the other.
     pub(crate) fn close(&self, number: u32, node: NodeId) -> Option<NodeId> {
-        let mut channels = self
-            .channels
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.write();
         let ends = channels.open.get(&number)?.ends;
         let other = other_end(&ends, node)?;
         channels.remove(number);
@@ -170,11 +202,12 @@ impl RelayBoard {
 
     /// The node at the other end of a channel.
     pub(crate) fn other(&self, number: u32, node: NodeId) -> Option<NodeId> {
-        let channels = self.channels.read().unwrap_or_else(PoisonError::into_inner);
+        let channels = self.read();
         other_end(&channels.open.get(&number)?.ends, node)
     }
 
-    /// Where a frame that came from `from` goes, if its channel is open, `from` is one of its ends, and its rate allows it.
+    /// Where a frame that came from `from` goes, if its channel is open, `from` is one of its ends, and its rate and
+    /// its opener's account allow it.
     pub fn forward(
         &self,
         from: SocketAddr,
@@ -182,7 +215,7 @@ impl RelayBoard {
         bytes: usize,
         now: Instant,
     ) -> Option<SocketAddr> {
-        let channels = self.channels.read().unwrap_or_else(PoisonError::into_inner);
+        let channels = self.read();
         let channel = channels.open.get(&number)?;
         let side = channel.ends.iter().position(|end| end.at == from)?;
         let mut passing = channel
@@ -190,20 +223,22 @@ impl RelayBoard {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         passing.used = now;
-        if !passing.take(bytes as u64, self.limits.bytes_per_second, now) {
-            passing.refused = passing.refused.saturating_add(bytes as u64);
+        let bytes = bytes as u64;
+        let allowed = || match (&channel.account, &self.free) {
+            (Some(account), Some(free)) => account.pass(free, channel.ends[0].at, side, bytes, now),
+            (None, _) | (_, None) => true,
+        };
+        if !passing.bucket.take(bytes, self.limits.rate(), now) || !allowed() {
+            passing.refused = passing.refused.saturating_add(bytes);
             return None;
         }
-        passing.bytes[side] = passing.bytes[side].saturating_add(bytes as u64);
+        passing.bytes[side] = passing.bytes[side].saturating_add(bytes);
         Some(channel.ends[1 - side].at)
     }
 
     /// Follows one peer at once: what it says is often said because it moved.
     pub(crate) fn follow(&self, node: NodeId, at: SocketAddr) {
-        let mut channels = self
-            .channels
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.write();
         let ends = channels.open.values_mut().flat_map(|one| &mut one.ends);
         for end in ends.filter(|end| end.node == node) {
             end.at = at;
@@ -218,10 +253,7 @@ impl RelayBoard {
         patience: Duration,
         now: Instant,
     ) {
-        let mut channels = self
-            .channels
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.write();
         let mut gone = Vec::new();
         for (number, channel) in &mut channels.open {
             let passing = channel
@@ -242,12 +274,49 @@ impl RelayBoard {
         for number in gone {
             channels.remove(number);
         }
+        if let Some(accounts) = &mut channels.accounts {
+            accounts.refresh(now);
+        }
+    }
+
+    /// From now on a node pays for what it opens: how many bytes have passed for it so far. Its account is kept until
+    /// [`dismiss`](Self::dismiss). `None`: there is no room for it, or this relay has no price.
+    pub fn enroll(&self, node: NodeId, now: Instant) -> Option<u64> {
+        self.write().accounts.as_mut()?.enroll(node, now)
+    }
+
+    /// The credit of a node that pays goes so far: to this sum of the bytes that have passed for it since its account was made.
+    pub fn allow(&self, node: NodeId, bytes: u64) {
+        if let Some(accounts) = &self.read().accounts {
+            accounts.allow(node, bytes);
+        }
+    }
+
+    /// A node pays no longer. Its channels stay, and get what is free.
+    pub fn dismiss(&self, node: NodeId) {
+        if let Some(accounts) = &mut self.write().accounts {
+            accounts.dismiss(node);
+        }
+    }
+
+    /// The numbers of one opener; `None` if it opened nothing lately, or this relay has no price.
+    #[must_use]
+    pub fn account(&self, node: NodeId) -> Option<AccountUse> {
+        self.read().accounts.as_ref()?.shown(node)
+    }
+
+    /// The numbers of all openers; none if this relay has no price.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<AccountUse> {
+        let channels = self.read();
+        let accounts = channels.accounts.as_ref();
+        accounts.map_or_else(Vec::new, Accounts::all)
     }
 
     /// The open channels and what passed.
     #[must_use]
     pub fn used(&self) -> Vec<ChannelUse> {
-        let channels = self.channels.read().unwrap_or_else(PoisonError::into_inner);
+        let channels = self.read();
         let told = channels.open.iter().map(|(number, channel)| {
             let passing = channel
                 .passing
@@ -262,6 +331,16 @@ impl RelayBoard {
         });
         told.collect()
     }
+
+    fn read(&self) -> RwLockReadGuard<'_, Channels> {
+        self.channels.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Channels> {
+        self.channels
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Channels {
@@ -270,31 +349,15 @@ impl Channels {
             return;
         };
         let opener = channel.ends[0].node;
+        if let Some(accounts) = &mut self.accounts {
+            accounts.close(opener);
+        }
         if let Some(count) = self.opened_by.get_mut(&opener) {
             *count -= 1;
             if *count == 0 {
                 self.opened_by.remove(&opener);
             }
         }
-    }
-}
-
-impl Passing {
-    fn take(&mut self, bytes: u64, rate: u64, now: Instant) -> bool {
-        let since = now.saturating_duration_since(self.filled);
-        let grown = u128::from(rate) * since.as_nanos() / 1_000_000_000;
-        if grown > 0 {
-            self.room = rate.min(
-                self.room
-                    .saturating_add(grown.try_into().unwrap_or(u64::MAX)),
-            );
-            self.filled = now;
-        }
-        let fits = bytes <= self.room;
-        if fits {
-            self.room -= bytes;
-        }
-        fits
     }
 }
 
@@ -307,94 +370,4 @@ fn other_end(ends: &[End; 2], node: NodeId) -> Option<NodeId> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
-    use super::*;
-
-    const A: (NodeId, &str) = (NodeId([1; 32]), "1.0.0.1:1");
-    const B: (NodeId, &str) = (NodeId([2; 32]), "1.0.0.2:2");
-
-    fn end((node, at): (NodeId, &str)) -> (NodeId, SocketAddr) {
-        (node, at.parse().unwrap())
-    }
-
-    fn at(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn frames_go_to_the_other_end_and_from_nobody_else() {
-        let now = Instant::now();
-        let board = RelayBoard::new(RelayLimits::default());
-        let channel = board.open(end(A), end(B), 7, now).unwrap();
-        assert_eq!(channel, 7);
-        assert_eq!(board.forward(at(A.1), 7, 100, now), Some(at(B.1)));
-        assert_eq!(board.forward(at(B.1), 7, 50, now), Some(at(A.1)));
-        assert_eq!(board.forward(at("1.0.0.3:3"), 7, 50, now), None);
-        assert_eq!(board.forward(at(A.1), 8, 50, now), None);
-        assert_eq!(board.used()[0].bytes, [100, 50]);
-        assert_eq!(board.other(7, B.0), Some(A.0));
-        assert_eq!(board.close(7, NodeId([3; 32])), None);
-        assert_eq!(board.close(7, B.0), Some(A.0));
-        assert_eq!(board.forward(at(A.1), 7, 100, now), None);
-    }
-
-    #[test]
-    fn what_a_peer_may_hold_is_bounded_and_given_back() {
-        let now = Instant::now();
-        let limits = RelayLimits {
-            channels: 3,
-            channels_of_peer: 2,
-            ..RelayLimits::default()
-        };
-        let board = RelayBoard::new(limits);
-        let open = |from, to| board.open(end(from), end(to), 7, now);
-        assert_eq!(open(A, A), Err(RelayRefusal::Oneself));
-        assert_eq!((open(A, B), open(A, B)), (Ok(7), Ok(8)));
-        assert_eq!(open(A, B), Err(RelayRefusal::TooMany));
-        assert_eq!(open(B, A), Ok(9));
-        assert_eq!(open(B, A), Err(RelayRefusal::Full));
-        assert_eq!(board.close(7, A.0), Some(B.0));
-        assert_eq!(open(A, B), Ok(7));
-    }
-
-    #[test]
-    fn a_channel_gets_its_rate_and_no_more() {
-        let now = Instant::now();
-        let limits = RelayLimits {
-            bytes_per_second: 1_000,
-            ..RelayLimits::default()
-        };
-        let board = RelayBoard::new(limits);
-        board.open(end(A), end(B), 1, now).unwrap();
-        let pass = |bytes, after| {
-            board
-                .forward(at(A.1), 1, bytes, now + Duration::from_millis(after))
-                .is_some()
-        };
-        assert!(pass(1_000, 0) && !pass(1, 0));
-        assert!(pass(500, 500) && !pass(1, 500));
-        // It does not save up for more than a second.
-        assert!(pass(1_000, 60_000) && !pass(1, 60_000));
-        assert_eq!(board.used()[0].refused, 3);
-    }
-
-    #[test]
-    fn channels_follow_their_peers_and_go_with_them() {
-        let now = Instant::now();
-        let board = RelayBoard::new(RelayLimits::default());
-        board.open(end(A), end(B), 1, now).unwrap();
-        let patience = Duration::from_secs(60);
-        let moved = |node| Some(at(if node == A.0 { "9.9.9.9:9" } else { B.1 }));
-        board.refresh(moved, patience, now);
-        assert_eq!(board.forward(at("9.9.9.9:9"), 1, 1, now), Some(at(B.1)));
-        assert_eq!(board.forward(at(A.1), 1, 1, now), None);
-        board.refresh(moved, patience, now + patience);
-        assert_eq!(board.used().len(), 1);
-        board.refresh(|node| moved(node).filter(|_| node == A.0), patience, now);
-        assert_eq!(board.used().len(), 0);
-        board.open(end(A), end(B), 1, now).unwrap();
-        board.refresh(moved, patience, now + patience + Duration::from_secs(1));
-        assert_eq!(board.used().len(), 0);
-    }
-}
+mod tests;
