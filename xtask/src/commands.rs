@@ -106,12 +106,23 @@ pub const COMMANDS: &[Command] = &[
             Flag {
                 name: "--short",
                 value: None,
-                help: "only one pair of each class",
+                help: "only one pair of each class, without bars on times",
             },
             Flag {
                 name: "--runs",
                 value: Some("N"),
-                help: "how often the consumer connects, in each cell (20)",
+                help: "how often the consumer connects, in each cell (20, and 40 where chance \
+                       decides; 2 in the short form)",
+            },
+            Flag {
+                name: "--side-by-side",
+                value: Some("N"),
+                help: "so many worlds at once, each with a cell (1; 2 in the short form)",
+            },
+            Flag {
+                name: "--continue",
+                value: Some("FILE"),
+                help: "take over the cells of an earlier, perhaps unfinished report",
             },
             Flag {
                 name: "--list",

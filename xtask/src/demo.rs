@@ -81,19 +81,32 @@ pub(crate) fn in_lab(
     report: &mut Report,
     story: impl FnOnce(&Lab, &mut Report) -> anyhow::Result<Vec<Leftovers>>,
 ) -> anyhow::Result<()> {
-    let mut lab = Lab::open()?;
-    let told = story(&lab, report);
+    in_labs(given, report, 1, |labs, report| story(&labs[0], report))
+}
+
+/// As [`in_lab`], with so many labs side by side.
+pub(crate) fn in_labs(
+    given: &Given,
+    report: &mut Report,
+    count: usize,
+    story: impl FnOnce(&[Lab], &mut Report) -> anyhow::Result<Vec<Leftovers>>,
+) -> anyhow::Result<()> {
+    let mut labs = Vec::new();
+    for _ in 0..count {
+        labs.push(Lab::open()?);
+    }
+    let told = story(&labs, report);
     let failed = told.as_ref().is_err_and(|error| !error.is::<Interrupted>());
     if failed || given.has("--keep") {
-        lab.keep_logs();
+        labs.iter_mut().for_each(Lab::keep_logs);
     }
     step("ending everything");
-    let outside = lab.close()?;
+    let outside = Lab::close_all(labs)?;
     let (inside, told) = match told {
         Ok(inside) => (inside, Ok(())),
         Err(error) => (Vec::new(), Err(error)),
     };
-    let all: Vec<Leftovers> = inside.into_iter().chain([outside]).collect();
+    let all: Vec<Leftovers> = inside.into_iter().chain(outside).collect();
     let count: usize = all.iter().map(Leftovers::count).sum();
     let words: Vec<String> = all
         .iter()

@@ -111,10 +111,23 @@ impl Lab {
     ///
     /// # Errors
     /// When the machine cannot be asked.
-    pub fn close(mut self) -> anyhow::Result<Leftovers> {
+    pub fn close(self) -> anyhow::Result<Leftovers> {
+        let mut left = Self::close_all(vec![self])?;
+        Ok(left.pop().unwrap_or_default())
+    }
+
+    /// As [`Lab::close`], for labs that were open side by side: none is looked at before all are
+    /// down, as what one still runs would be taken for what another left.
+    ///
+    /// # Errors
+    /// As [`Lab::close`].
+    pub fn close_all(mut labs: Vec<Self>) -> anyhow::Result<Vec<Leftovers>> {
         interrupt::shielded(|| {
-            self.tear_down();
-            Snapshot::take()?.left_behind(&self.before, &self.name)
+            labs.iter_mut().for_each(Self::tear_down);
+            let now = Snapshot::take()?;
+            let left = labs.iter();
+            left.map(|lab| now.left_behind(&lab.before, &lab.name))
+                .collect()
         })
     }
 

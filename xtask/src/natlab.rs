@@ -4,13 +4,17 @@
 //! It refuses to believe a box by its name, to call a cell good that was not run, and to leave
 //! anything behind.
 
+pub mod busy;
 pub mod cell;
 pub mod delay;
 pub mod door;
 pub mod fetch;
+pub mod form;
 pub mod judge;
+pub mod kept;
 pub mod kind;
 mod mapper;
+pub mod matrix;
 pub mod probe;
 pub mod programs;
 pub mod prove;
@@ -18,29 +22,34 @@ mod rules;
 pub mod services;
 pub mod survival;
 pub mod trial;
+pub mod turn;
 pub mod world;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::ensure;
 
 use crate::cli::{Given, Outcome};
 use crate::demo::programs::Programs;
-use crate::demo::{close_report, in_lab};
-use crate::interrupt::Interrupted;
-use crate::lab::{Lab, Leftovers};
+use crate::demo::{close_report, in_lab, in_labs};
 use crate::need;
-use crate::process::last_lines;
 use crate::progress::{out, step};
 use crate::report::Report;
 
 use cell::Cell;
-use services::Services;
-use trial::{Ground, Road};
+use form::Form;
+use matrix::Matrix;
 use world::World;
 
+/// Worlds side by side: each takes some 300 MiB, and two cores are busy with four.
+const MOST_WORLDS: u64 = 16;
+
+/// Side by side in the short form, where nobody says how many.
+const SHORT_WORLDS: u64 = 2;
+
 /// What the laboratory itself needs.
-const NEEDED: &[&str] = &[
+pub const NEEDED: &[&str] = &[
     "ip",
     "nft",
     "conntrack",
@@ -72,61 +81,36 @@ pub fn run(given: &Given) -> anyhow::Result<Outcome> {
     if given.has("--prove") {
         return prove_all(given, &cells);
     }
-    let runs = given.number("--runs", 20)?;
+    let short = given.has("--short");
+    let runs = given.value("--runs").map(|_| given.number("--runs", 0));
+    let runs = runs.transpose()?;
     ensure!(
-        (1..=1_000).contains(&runs),
-        "--runs takes 1 to 1000, not {runs}"
+        runs.is_none_or(|runs| (1..=1_000).contains(&runs)),
+        "--runs takes 1 to 1000"
     );
-    let programs = Programs::at_hand(given.value("--programs"))?;
+    let form = Form::new(short, runs);
+    let worlds = given.number("--side-by-side", if short { SHORT_WORLDS } else { 1 })?;
+    ensure!(
+        (1..=MOST_WORLDS).contains(&worlds),
+        "--side-by-side takes 1 to {MOST_WORLDS}, not {worlds}"
+    );
+    let worlds = usize::try_from(worlds)?.min(cells.len());
+    let known = given.value("--continue").map(kept::read).transpose()?;
+    let matrix = Matrix {
+        cells,
+        form,
+        programs: Programs::at_hand(given.value("--programs"))?,
+        known: known.unwrap_or_default(),
+        file: given.value("--json").map(PathBuf::from),
+    };
     let mut report = Report::begin("natlab");
     let begun = Instant::now();
-    let told = in_lab(given, &mut report, |lab, report| {
-        run_all(lab, &programs, &cells, runs, report)
+    let told = in_labs(given, &mut report, worlds, |labs, report| {
+        matrix.run(labs, report).map(|()| Vec::new())
     });
-    let names = judge::names(&cells);
+    let names = judge::names(&matrix.cells, form);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     close_report(given, report, &names, told, begun)
-}
-
-fn run_all(
-    lab: &Lab,
-    programs: &Programs,
-    cells: &[Cell],
-    runs: u64,
-    report: &mut Report,
-) -> anyhow::Result<Vec<Leftovers>> {
-    let world = World::build(lab)?;
-    let mut server = probe::serve(&world)?;
-    let v6 = cells
-        .iter()
-        .any(|cell| cell.a.is_v6_only() || cell.b.is_v6_only());
-    let services = Services::start(lab, &world, programs, v6)?;
-    let mut ground = Ground {
-        lab,
-        world,
-        services,
-        road: Road::default(),
-    };
-    let mut outcomes = Vec::new();
-    for cell in cells {
-        step(&format!("{cell}, {}", cell.class().name()));
-        let runs = match ground.run(cell, runs) {
-            Ok(runs) => Ok(runs),
-            Err(error) if error.is::<Interrupted>() => return Err(error),
-            Err(error) => {
-                step(&format!("{cell} has no result: {error:#}"));
-                // One sick cell is told and passed by; a sick ground would spoil all that follow.
-                ground.services.must_live()?;
-                server.must_live()?;
-                Err(last_lines(&format!("{error:#}"), 4))
-            }
-        };
-        let outcome = (cell.clone(), runs);
-        judge::cell(report, &outcome);
-        outcomes.push(outcome);
-    }
-    judge::summary(report, &outcomes);
-    Ok(Vec::new())
 }
 
 /// The cells of the command line; every cell when none is named.

@@ -85,6 +85,9 @@ pub struct Report {
     pub machine: Machine,
     /// The figures, in the order in which they were added.
     pub checks: Vec<Check>,
+    /// What a later run of the same command can go on from, where there is such a thing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Value>,
 }
 
 impl Report {
@@ -95,6 +98,7 @@ impl Report {
             commit: crate::tree::commit(),
             machine: Machine::ask(),
             checks: Vec::new(),
+            detail: None,
         }
     }
 
@@ -242,6 +246,7 @@ mod tests {
             commit: "c".to_owned(),
             machine: Machine::ask(),
             checks: Vec::new(),
+            detail: None,
         }
     }
 

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use crate::report::{Bar, Report};
 
 use super::cell::{self, Cell, Class};
+use super::form::Form;
+use super::kept::Book;
 use super::trial::Run;
 
 /// What all cells together must reach.
@@ -15,34 +17,41 @@ const WEIGHTED: f64 = 0.90;
 const FIRST_BYTE: f64 = 3_000.0;
 
 /// The figures of a cell beside its own name, in their order.
-const FIGURES: [&str; 5] = [
+const FIGURES: [&str; 6] = [
     "connected",
+    "carrier",
     "first_byte_p50_ms",
     "first_byte_p95_ms",
     "direct_p50_ms",
     "direct_p95_ms",
 ];
 
-/// The summary.
-const SUMMARY: [&str; 2] = ["connected_share", "first_byte_p95_ms"];
+/// The share that is told where every cell of the mix was asked for.
+const SHARE: &str = "weighted_direct_share";
+
+/// Under what all of it was measured.
+const CIRCUMSTANCES: [&str; 2] = ["side_by_side", "machine_busy_share"];
 
 /// A cell and its runs, or why it has none.
 pub type Outcome = (Cell, Result<Vec<Run>, String>);
 
 /// The names of everything that a report of these cells tells.
-pub fn names(cells: &[Cell]) -> Vec<String> {
+pub fn names(cells: &[Cell], form: Form) -> Vec<String> {
     let mut names = Vec::new();
     for cell in cells {
         names.push(cell.to_string());
-        names.extend(figures(cell).map(|figure| format!("{cell} {figure}")));
+        names.extend(figures(cell, form).map(|figure| format!("{cell} {figure}")));
     }
-    names.extend(SUMMARY.map(str::to_owned));
+    names.extend(CIRCUMSTANCES.map(str::to_owned));
+    names.push("connected_share".to_owned());
+    names.extend(holds_the_mix(cells.iter()).then(|| SHARE.to_owned()));
+    names.push("first_byte_p95_ms".to_owned());
     names
 }
 
-fn figures(cell: &Cell) -> impl Iterator<Item = &'static str> {
+fn figures(cell: &Cell, form: Form) -> impl Iterator<Item = &'static str> {
     let direct = cell.bars().direct_ms.is_some();
-    let throughput = cell.bars().mbps.is_some();
+    let throughput = cell.bars().mbps.is_some() && !form.short;
     FIGURES
         .into_iter()
         .filter(move |name| direct || !name.starts_with("direct"))
@@ -50,69 +59,124 @@ fn figures(cell: &Cell) -> impl Iterator<Item = &'static str> {
 }
 
 /// Adds one cell to the report.
-pub fn cell(report: &mut Report, (cell, runs): &Outcome) {
+pub fn cell(report: &mut Report, (cell, runs): &Outcome, form: Form) {
     let runs = match runs {
         Ok(runs) => runs,
         Err(why) => {
             report.number(&cell.to_string(), None, "", &Bar::Measured, why);
-            for figure in figures(cell) {
+            for figure in figures(cell, form) {
                 report.number(&format!("{cell} {figure}"), None, "", &Bar::Measured, why);
             }
             return;
         }
     };
-    let bars = cell.bars();
     let connected = share(runs, Run::is_connected);
     let note = note(cell, runs);
     if cell.class() == Class::Relayed {
         let bar = Bar::Exactly(1.0);
         report.number(&cell.to_string(), connected, "connected", &bar, &note);
     } else {
-        let bar = Bar::AtLeast(bars.direct);
+        let bar = Bar::AtLeast(form.direct_bar(cell));
         report.number(&cell.to_string(), direct_share(runs), "direct", &bar, &note);
     }
-    let mut add = |figure: &str, value: Option<f64>, unit: &str, bar: Bar| {
-        report.number(
-            &format!("{cell} {figure}"),
-            value.map(rounded),
-            unit,
-            &bar,
-            "",
-        );
-    };
-    add("connected", connected, "share", Bar::Exactly(1.0));
-    let first: Vec<f64> = runs.iter().filter_map(|run| run.first_byte_ms).collect();
-    let bar = Bar::AtMost(bars.first_byte_ms);
-    add(
-        "first_byte_p50_ms",
-        percentile(&first, 50),
-        "ms",
-        Bar::Measured,
+    report.number(
+        &format!("{cell} connected"),
+        connected,
+        "share",
+        &Bar::Exactly(1.0),
+        "",
     );
-    add("first_byte_p95_ms", percentile(&first, 95), "ms", bar);
+    let (expected, seen) = (expected_carrier(cell), carriers(runs));
+    let bar = Bar::Text(expected.to_owned());
+    report.text(&format!("{cell} carrier"), seen.as_deref(), &bar, "");
+    times(report, cell, runs, form);
+}
+
+/// What the consumer's packets should be carried by: what its own way out lets through.
+fn expected_carrier(cell: &Cell) -> &'static str {
+    if cell.a.blocks_udp() { "tls" } else { "udp" }
+}
+
+/// What connected runs were carried by: one word where all were alike.
+fn carriers(runs: &[Run]) -> Option<String> {
+    let connected = runs.iter().filter(|run| run.is_connected());
+    let told = connected.map(|run| run.route.as_ref().map(|route| route.carrier.as_str()));
+    let told: Option<std::collections::BTreeSet<&str>> = told.collect();
+    let words: Vec<&str> = told?.into_iter().collect();
+    (!words.is_empty()).then(|| words.join(" and "))
+}
+
+/// How long it took, and how fast it was.
+fn times(report: &mut Report, cell: &Cell, runs: &[Run], form: Form) {
+    let bars = cell.bars();
+    let mut add = |figure: &str, value: Option<f64>, unit: &str, bar: Bar| {
+        let name = format!("{cell} {figure}");
+        report.number(&name, value.map(rounded), unit, &bar, "");
+    };
+    let judged = |bar: Bar| if form.short { Bar::Measured } else { bar };
+    let first: Vec<f64> = runs.iter().filter_map(|run| run.first_byte_ms).collect();
+    for (figure, percent, bar) in [
+        ("first_byte_p50_ms", 50, Bar::Measured),
+        ("first_byte_p95_ms", 95, Bar::AtMost(bars.first_byte_ms)),
+    ] {
+        add(figure, percentile(&first, percent), "ms", judged(bar));
+    }
     if let Some((p50, p95)) = bars.direct_ms {
         let direct: Vec<f64> = runs.iter().filter_map(|run| run.direct_ms).collect();
-        add(
-            "direct_p50_ms",
-            percentile(&direct, 50),
-            "ms",
-            Bar::AtMost(p50),
-        );
-        add(
-            "direct_p95_ms",
-            percentile(&direct, 95),
-            "ms",
-            Bar::AtMost(p95),
-        );
+        for (figure, percent, most) in [("direct_p50_ms", 50, p50), ("direct_p95_ms", 95, p95)] {
+            let bar = judged(Bar::AtMost(most));
+            add(figure, percentile(&direct, percent), "ms", bar);
+        }
     }
-    if let Some(least) = bars.mbps {
+    if let Some(least) = bars.mbps.filter(|_| !form.short) {
         let mbps: Vec<f64> = runs.iter().filter_map(|run| run.mbps).collect();
         add("mbps", percentile(&mbps, 50), "Mb/s", Bar::AtLeast(least));
     }
 }
 
+/// Adds under what it was measured: worlds side by side now, the machine's busy share since this
+/// run's beginning where anything ran, and what the cells remember of both.
+pub fn circumstances(report: &mut Report, book: &Book, worlds: usize, here: Option<f64>) {
+    let mut by_worlds: BTreeMap<usize, usize> = BTreeMap::new();
+    for kept in book.values() {
+        *by_worlds.entry(kept.side_by_side).or_default() += 1;
+    }
+    let mut words: Vec<String> = by_worlds
+        .iter()
+        .map(|(worlds, cells)| format!("{cells} cells with {worlds}"))
+        .collect();
+    let mut others: Vec<&str> = book.values().map(|kept| kept.commit.as_str()).collect();
+    others.retain(|commit| *commit != report.commit);
+    others.sort_unstable();
+    others.dedup();
+    words.extend(
+        others
+            .iter()
+            .map(|commit| format!("some taken over from {commit}")),
+    );
+    let [side_by_side, machine_busy] = CIRCUMSTANCES;
+    let bar = Bar::Measured;
+    let count = Some(worlds as f64);
+    report.number(side_by_side, count, "worlds", &bar, &words.join(", "));
+    let mut busy: Vec<(f64, &str)> = book
+        .iter()
+        .filter_map(|(cell, kept)| Some((kept.busy?, cell.as_str())))
+        .collect();
+    busy.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mean = busy.iter().map(|(share, _)| share).sum::<f64>() / busy.len().max(1) as f64;
+    let mean = (!busy.is_empty()).then_some(mean);
+    let mut words = vec!["of all processors' time, mean of the cells".to_owned()];
+    words.extend(
+        busy.last()
+            .map(|(share, cell)| format!("most in {cell}: {share:.2}")),
+    );
+    words.extend(here.map(|share| format!("this run altogether: {share:.2}")));
+    let mean = mean.or(here).map(rounded);
+    report.number(machine_busy, mean, "share", &bar, &words.join("; "));
+}
+
 /// Adds what all cells come to.
-pub fn summary(report: &mut Report, outcomes: &[Outcome]) {
+pub fn summary(report: &mut Report, outcomes: &[Outcome], form: Form) {
     let failed = outcomes.iter().filter(|(_, runs)| runs.is_err()).count();
     let all: Vec<Run> = outcomes
         .iter()
@@ -135,10 +199,13 @@ pub fn summary(report: &mut Report, outcomes: &[Outcome]) {
     if let Some(weighted) = weighted(outcomes) {
         let note = "by the assumed mix of homes";
         let bar = Bar::AtLeast(WEIGHTED);
-        report.number("weighted_direct_share", weighted, "share", &bar, note);
+        report.number(SHARE, weighted.map(rounded), "share", &bar, note);
     }
     let first: Vec<f64> = all.iter().filter_map(|run| run.first_byte_ms).collect();
-    let bar = Bar::AtMost(FIRST_BYTE);
+    let bar = match form.short {
+        true => Bar::Measured,
+        false => Bar::AtMost(FIRST_BYTE),
+    };
     report.number(
         "first_byte_p95_ms",
         percentile(&first, 95).map(rounded),
@@ -146,6 +213,11 @@ pub fn summary(report: &mut Report, outcomes: &[Outcome]) {
         &bar,
         &note,
     );
+}
+
+fn holds_the_mix<'a>(cells: impl Iterator<Item = &'a Cell>) -> bool {
+    let names: std::collections::BTreeSet<String> = cells.map(Cell::to_string).collect();
+    cell::mix().iter().all(|(name, _)| names.contains(name))
 }
 
 /// None where a cell of the mix was not asked for; `Some(None)` where one has no result.
@@ -240,10 +312,21 @@ mod tests {
         }
     }
 
+    const WHOLE: fn() -> Form = || Form::new(false, None);
+
     fn judged(name: &str, runs: Vec<Run>) -> Report {
+        judged_as(name, runs, WHOLE())
+    }
+
+    fn judged_as(name: &str, runs: Vec<Run>, form: Form) -> Report {
         let mut report = Report::begin("natlab");
-        cell(&mut report, &(name.parse().unwrap(), Ok(runs)));
+        cell(&mut report, &(name.parse().unwrap(), Ok(runs)), form);
         report
+    }
+
+    fn bar<'a>(report: &'a Report, name: &str) -> &'a str {
+        let check = report.checks.iter().find(|check| check.name == name);
+        &check.unwrap_or_else(|| panic!("{name}")).bar
     }
 
     fn is_ok(report: &Report, name: &str) -> bool {
@@ -288,38 +371,170 @@ mod tests {
         assert!(!is_ok(&report, "pr:pub") && is_ok(&report, "pr:pub connected"));
     }
 
-    #[test]
-    fn every_name_is_told_whatever_happens() {
-        let cells: Vec<Cell> = ["pr:pr", "sym:sym"]
-            .map(|name| name.parse().unwrap())
-            .into();
-        for runs in [Ok(vec![run(true)]), Err("not proved".to_owned())] {
-            let mut report = Report::begin("natlab");
-            let outcomes: Vec<Outcome> = cells
-                .iter()
-                .map(|cell| (cell.clone(), runs.clone()))
-                .collect();
-            outcomes
-                .iter()
-                .for_each(|outcome| cell(&mut report, outcome));
-            summary(&mut report, &outcomes);
-            let told: Vec<&str> = report.checks.iter().map(|check| &*check.name).collect();
-            assert_eq!(told, names(&cells));
-            assert_eq!(is_ok(&report, "connected_share"), runs.is_ok());
-        }
+    fn everything(outcomes: &[Outcome], form: Form) -> Report {
+        let mut report = Report::begin("natlab");
+        outcomes
+            .iter()
+            .for_each(|outcome| cell(&mut report, outcome, form));
+        circumstances(&mut report, &Book::new(), 1, Some(0.5));
+        summary(&mut report, outcomes, form);
+        report
     }
 
     #[test]
-    fn the_mix_is_weighed_as_a_whole_or_not_at_all() {
+    fn every_name_is_told_whatever_happens() {
+        let some: Vec<Cell> = ["pr:pr", "sym:sym"]
+            .map(|name| name.parse().unwrap())
+            .into();
+        for (cells, form) in [
+            (some.clone(), WHOLE()),
+            (some, Form::new(true, None)),
+            (cell::all(), WHOLE()),
+        ] {
+            for runs in [Ok(vec![run(true)]), Err("not proved".to_owned())] {
+                let outcomes: Vec<Outcome> = cells
+                    .iter()
+                    .map(|cell| (cell.clone(), runs.clone()))
+                    .collect();
+                let report = everything(&outcomes, form);
+                let told: Vec<&str> = report.checks.iter().map(|check| &*check.name).collect();
+                assert_eq!(told, names(&cells, form));
+                assert_eq!(is_ok(&report, "connected_share"), runs.is_ok());
+            }
+        }
+    }
+
+    /// As the theory has it: every cell direct but those that only a relay is left for.
+    fn ideal() -> Vec<Outcome> {
         let outcome = |cell: Cell| {
             let direct = cell.class() != Class::Relayed;
             (cell, Ok(vec![run(direct)]))
         };
-        let mut all: Vec<Outcome> = cell::all().into_iter().map(outcome).collect();
+        cell::all().into_iter().map(outcome).collect()
+    }
+
+    #[test]
+    fn the_mix_is_weighed_as_a_whole_or_not_at_all() {
+        let mut all = ideal();
         let share = weighted(&all).unwrap().unwrap();
         assert!((0.90..0.95).contains(&share), "{share}");
         all[0].1 = Err("not proved".to_owned());
         assert_eq!(weighted(&all), Some(None));
         assert_eq!(weighted(&all[1..]), None);
+    }
+
+    #[test]
+    fn the_summary_has_its_three_bars_and_each_can_be_missed() {
+        let three = [
+            "connected_share",
+            "weighted_direct_share",
+            "first_byte_p95_ms",
+        ];
+        let held =
+            |outcomes: &[Outcome]| three.map(|name| is_ok(&everything(outcomes, WHOLE()), name));
+        let report = everything(&ideal(), WHOLE());
+        assert_eq!(
+            three.map(|name| bar(&report, name)),
+            ["= 1", ">= 0.9", "<= 3000"]
+        );
+        assert_eq!(held(&ideal()), [true; 3]);
+
+        // One run of one cell that is rare among homes.
+        let with = |name: &str, runs: Vec<Run>| {
+            let mut outcomes = ideal();
+            let mut named = outcomes
+                .iter_mut()
+                .filter(|(cell, _)| cell.to_string() == name);
+            named.next().unwrap().1 = Ok(runs);
+            outcomes
+        };
+        let one_failed = with("adm:adm", vec![run(false), failed()]);
+        assert_eq!(held(&one_failed), [false, true, true]);
+
+        // The commonest pair of homes is 0.1156 of all; half of it relayed is too much.
+        let relayed = with("pr:pr", vec![run(true), run(false)]);
+        assert_eq!(held(&relayed), [true, false, true]);
+
+        let slow = |mut outcome: Outcome| {
+            outcome.1.as_mut().unwrap()[0].first_byte_ms = Some(3_000.1);
+            outcome
+        };
+        let tenth = ideal().len() / 10;
+        let mut late = ideal();
+        late.splice(..tenth, ideal().into_iter().take(tenth).map(slow));
+        assert_eq!(held(&late), [true, true, false]);
+    }
+
+    #[test]
+    fn a_connected_run_in_the_wrong_carrier_is_seen() {
+        let by = |carrier: &str| Run {
+            route: Some(Route {
+                direct: false,
+                carrier: carrier.to_owned(),
+            }),
+            ..run(false)
+        };
+        for (name, runs, ok) in [
+            ("sym:sym", vec![by("udp"); 2], true),
+            ("sym:sym", vec![by("udp"), by("tls")], false),
+            ("pr:tcp443:pr", vec![by("tls"); 2], true),
+            ("pr:tcp443:pr", vec![by("quic"); 2], false),
+            ("pr:pr:tcp443", vec![by("udp"); 2], true),
+        ] {
+            let report = judged(name, runs);
+            assert_eq!(is_ok(&report, &format!("{name} carrier")), ok, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_short_form_judges_no_time_and_everything_else() {
+        let slow = Run {
+            first_byte_ms: Some(9_000.0),
+            direct_ms: Some(9_900.0),
+            ..run(true)
+        };
+        let missed = |name: &str, runs: Vec<Run>| {
+            let report = judged_as(name, runs, Form::new(true, None));
+            report
+                .missed()
+                .map(|check| check.name.clone())
+                .collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(missed("pr:pr", vec![slow.clone(); 2]), none);
+        assert_eq!(missed("pr:sym", vec![slow.clone(), run(false)]), none);
+        assert_eq!(missed("pr:pr", vec![slow.clone(), run(false)]), ["pr:pr"]);
+        let all_relayed = missed("pr:sym", vec![run(false); 2]);
+        assert_eq!(all_relayed[0], "pr:sym");
+        assert_eq!(
+            missed("pr:pr", vec![slow, failed()]),
+            ["pr:pr", "pr:pr connected"]
+        );
+    }
+
+    #[test]
+    fn circumstances_tell_of_every_part() {
+        use super::super::kept::Kept;
+        let kept = |commit: &str, side_by_side, busy| Kept {
+            commit: commit.to_owned(),
+            side_by_side,
+            busy: Some(busy),
+            runs: Vec::new(),
+        };
+        let mut report = Report::begin("natlab");
+        let book = Book::from([
+            ("pr:pr".to_owned(), kept(&report.commit, 4, 0.9)),
+            ("pr:sym".to_owned(), kept("older", 1, 0.5)),
+        ]);
+        circumstances(&mut report, &book, 4, None);
+        assert!(report.missed().next().is_none());
+        assert_eq!(report.checks[0].value, 4);
+        let note = &report.checks[0].note;
+        assert!(
+            note.contains("1 cells with 1") && note.contains("older"),
+            "{note}"
+        );
+        assert_eq!(report.checks[1].value, 0.7);
+        assert!(report.checks[1].note.contains("most in pr:pr: 0.90"));
     }
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::demo::json;
@@ -34,7 +35,7 @@ pub const STATUS: &[&str] = &["status"];
 pub const SELL: &[&str] = &["run"];
 
 /// The way that a session's packets take, as the consumer tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Whether nobody is in between.
     pub direct: bool,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::demo::network::SERVICES;
 use crate::demo::party::Party;
@@ -18,9 +19,11 @@ use crate::progress::step;
 use super::cell::{Cell, Class};
 use super::delay::{Line, Way};
 use super::fetch::Stream;
+use super::form::Form;
 use super::kind::Kind;
 use super::programs::{CONNECT, Route, STATUS};
 use super::services::Services;
+use super::turn::Turn;
 use super::world::{Home, World};
 use super::{programs, prove};
 
@@ -42,11 +45,8 @@ const STREAM: Duration = Duration::from_secs(12);
 /// A program that tells no path within this time tells none at all.
 const UNTOLD: Duration = Duration::from_secs(1);
 
-/// Runs of a cell that measure throughput, too: it is a property of the path, not of the attempt.
-const STREAMED: u64 = 3;
-
 /// What came of one attempt.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Why there was no connection.
     pub failed: Option<String>,
@@ -109,7 +109,12 @@ impl Ground<'_> {
     ///
     /// # Errors
     /// When a box is not what it is called, or the provider does not come up: no result at all.
-    pub fn run(&mut self, cell: &Cell, runs: u64) -> anyhow::Result<Vec<Run>> {
+    pub fn run(
+        &mut self,
+        cell: &Cell,
+        form: Form,
+        turn: &mut Turn<'_>,
+    ) -> anyhow::Result<Vec<Run>> {
         let needs_relay = !cell.b.layers.is_empty() || cell.shared.is_some();
         if needs_relay && self.services.relays.is_none() {
             bail!("these programs know no relays, and nobody reaches this provider without");
@@ -122,14 +127,16 @@ impl Ground<'_> {
         let consumer = self.services.consumer(&a, &cell.a)?;
         find_offer(&consumer)?;
         let mut all = Vec::new();
+        let runs = form.runs_of(cell);
         for number in 0..runs {
             interrupt::check()?;
+            turn.pass();
             a.forget()?;
             let run = attempt(
                 &consumer,
                 self.world.workshop(),
                 window(cell),
-                number < STREAMED,
+                (number < form.streams_of(cell)).then_some(&mut *turn),
             )?;
             step(&format!("{cell} {}/{runs}: {}", number + 1, told(&run)));
             all.push(run);
@@ -195,7 +202,7 @@ fn attempt(
     consumer: &Party,
     workshop: &Path,
     window: Duration,
-    stream: bool,
+    stream: Option<&mut Turn<'_>>,
 ) -> anyhow::Result<Run> {
     let mut daemon = consumer.start(CONNECT)?;
     let mut run = Run::default();
@@ -220,8 +227,8 @@ fn attempt(
             })?;
             if run.first_byte_ms.is_none() {
                 run.failed = Some("connected, but no page came".to_owned());
-            } else if stream {
-                run.mbps = throughput(consumer, workshop)?;
+            } else if let Some(turn) = stream {
+                run.mbps = turn.alone(|| throughput(consumer, workshop))?;
             }
         }
         Err(error) if error.is::<Interrupted>() => return Err(error),
