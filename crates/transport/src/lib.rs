@@ -22,8 +22,8 @@ pub use quic::{
     remote_address, watch_path,
 };
 pub use socket::{
-    Adopted, Batch, BindError, Carried, Carrier, Outgoing, Probe, Probes, SharedSocket,
-    SocketOptions, SocketStats, Switch, TunnelReceiver, canonical, is_virtual,
+    Adopted, Batch, BindError, Carried, CarriedMeter, Carrier, Outgoing, Probe, Probes,
+    SharedSocket, SocketOptions, SocketStats, Switch, TunnelReceiver, canonical, is_virtual,
 };
 pub use steer::{
     LaneSocket, LaneSockets, MOST_LANES, SteerError, lane_of, lane_sockets, steer_device,

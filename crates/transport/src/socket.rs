@@ -42,7 +42,7 @@ use tokio::task::AbortHandle;
 
 pub use adopted::Adopted;
 pub use batch::Batch;
-pub use carried::{Carried, Carrier, is_virtual};
+pub use carried::{Carried, CarriedMeter, Carrier, is_virtual};
 pub use demux::{Kind, classify};
 pub use error::BindError;
 pub use open::SocketOptions;

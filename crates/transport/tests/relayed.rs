@@ -246,6 +246,13 @@ async fn trains(leads: bool, many: bool) {
     assert_eq!(receiver.stats().tunnel_in, u64::from(3 * ROUNDS * TRAIN));
     assert_eq!(senders[0].stats().segmentation_refused, 0);
     assert_eq!(senders[0].stats().frames_sent, u64::from(ROUNDS * TRAIN));
+    // Whole frames, at both ends alike: 39 of a train and its last.
+    let of_round = |round: u64| 39 * (1000 + round + 8) + 99 + 8;
+    let bytes: u64 = (0..u64::from(ROUNDS)).map(of_round).sum();
+    for (near, far) in [(&to_one, &from_one), (&to_two, &from_two)] {
+        assert_eq!(near.meter().passed(), [bytes, 0]);
+        assert_eq!(far.meter().passed(), [0, bytes]);
+    }
 }
 
 #[tokio::test]
@@ -596,6 +603,10 @@ async fn a_relay_is_reached_through_a_carrier() {
         within(hidden_tunnel.recv(&mut batch)).await.unwrap();
         let (from, datagram) = batch.iter().next().unwrap();
         assert_eq!((from, number(datagram)), (near.address(), expected));
+    }
+    // The way to the relay carries what the path through the relay counts.
+    for meter in [near.meter(), to_relay.meter(), far.meter()] {
+        assert_eq!(meter.passed(), [10 * 508, 10 * 508]);
     }
     drop(to_relay);
     let refused = hidden

@@ -8,6 +8,7 @@
 //! It refuses to negotiate: channels and carriers are set up by others, and handed over.
 
 mod address;
+mod meter;
 mod send;
 mod table;
 
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 pub use address::is_virtual;
+pub use meter::CarriedMeter;
 pub(super) use table::Detours;
 use table::Way;
 
@@ -49,6 +51,7 @@ pub struct Carried {
     inner: Weak<Inner>,
     /// Whether relay frames may lie in it: no further than one deep.
     frames: bool,
+    meter: CarriedMeter,
 }
 
 impl Carried {
@@ -56,6 +59,12 @@ impl Carried {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What passes through it. The handle outlives the path.
+    #[must_use]
+    pub fn meter(&self) -> CarriedMeter {
+        self.meter.clone()
     }
 
     /// Takes in a datagram that arrived through the carrier, as if it had been received from
@@ -67,6 +76,7 @@ impl Carried {
             return;
         };
         inner.counters.carried_in.add(1);
+        self.meter.add_received(datagram.len());
         // Every virtual address can be written in both families.
         let Ok(wire) = inner.port.wire(self.address) else {
             return;
@@ -100,9 +110,14 @@ impl SharedSocket {
     pub fn open_relayed(&self, relay: SocketAddr, channel: u32) -> io::Result<Carried> {
         let relay = super::canonical(relay);
         self.inner.port.wire(relay)?;
-        let way = Way::Relayed { relay, channel };
+        let meter = CarriedMeter::default();
+        let way = Way::Relayed {
+            relay,
+            channel,
+            meter: meter.clone(),
+        };
         let address = self.inner.detours.open(way)?;
-        Ok(self.carried(address, false))
+        Ok(self.carried(address, false, meter))
     }
 
     /// Opens a path through `carrier`: what is sent to the address is given to it, datagram by
@@ -111,15 +126,18 @@ impl SharedSocket {
     /// # Errors
     /// `QuotaExceeded` when 4,096 virtual addresses are open.
     pub fn open_carried(&self, carrier: Arc<dyn Carrier>) -> io::Result<Carried> {
-        let address = self.inner.detours.open(Way::Carried(carrier))?;
-        Ok(self.carried(address, true))
+        let meter = CarriedMeter::default();
+        let way = Way::Carried(carrier, meter.clone());
+        let address = self.inner.detours.open(way)?;
+        Ok(self.carried(address, true, meter))
     }
 
-    fn carried(&self, address: SocketAddr, frames: bool) -> Carried {
+    fn carried(&self, address: SocketAddr, frames: bool, meter: CarriedMeter) -> Carried {
         Carried {
             address,
             inner: Arc::downgrade(&self.inner),
             frames,
+            meter,
         }
     }
 }

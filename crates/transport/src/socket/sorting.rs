@@ -118,7 +118,7 @@ pub(super) fn take_in(inner: &Inner, heard: &Heard, datagram: &[u8], frames: boo
         return;
     }
     let (channel, _) = demux::first_channel(datagram, datagram.len());
-    match inner.detours.relayed(heard.from, channel) {
+    match inner.detours.relayed(heard.from, channel, datagram.len()) {
         None => inner.forward(heard.from, channel, datagram, datagram.len()),
         Some(address) => sorter.relayed(address, 1, |sorter| {
             let inside = &datagram[HEAD..];
@@ -159,7 +159,7 @@ impl<T: FnMut(Run, &[u8]) -> bool> Sorter<'_, T> {
             let frames = start..start + run;
             start = frames.end;
             let from = self.heard.from;
-            let Some(address) = self.inner.detours.relayed(from, channel) else {
+            let Some(address) = self.inner.detours.relayed(from, channel, run) else {
                 self.inner.forward(from, channel, &memory[frames], stride);
                 continue;
             };

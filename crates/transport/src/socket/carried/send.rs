@@ -12,7 +12,7 @@ use super::super::demux::{self, HEAD};
 use super::super::inner::Inner;
 use super::super::port::Port;
 use super::table::{Way, closed};
-use super::{Carrier, is_virtual};
+use super::{CarriedMeter, Carrier, is_virtual};
 
 impl Inner {
     /// Sends `buffer`, datagrams of `segment` bytes, to what [`Detours::concern`] found to be worth
@@ -26,8 +26,12 @@ impl Inner {
         segment: usize,
     ) -> io::Result<usize> {
         match self.detours.way(to) {
-            Some(Way::Relayed { relay, channel }) => self.relay(relay, channel, buffer, segment),
-            Some(Way::Carried(carrier)) => self.carry(&*carrier, buffer, segment),
+            Some(Way::Relayed {
+                relay,
+                channel,
+                meter,
+            }) => self.relay((relay, channel), &meter, buffer, segment),
+            Some(Way::Carried(carrier, meter)) => self.carry(&*carrier, &meter, buffer, segment),
             Some(Way::Adopted(port)) => self.send_adopted(&port, to, buffer, segment),
             None if is_virtual(to) => Err(closed(canonical(to))),
             None => self
@@ -44,7 +48,7 @@ impl Inner {
         ttl: u8,
     ) -> io::Result<()> {
         match self.detours.way(to) {
-            Some(Way::Relayed { .. } | Way::Carried(_)) => {
+            Some(Way::Relayed { .. } | Way::Carried(..)) => {
                 let why = "hops to a virtual address cannot be counted";
                 Err(io::Error::new(io::ErrorKind::Unsupported, why))
             }
@@ -61,8 +65,8 @@ impl Inner {
     /// Puts a head before every datagram and sends the train to the relay.
     fn relay(
         &self,
-        relay: SocketAddr,
-        channel: u32,
+        (relay, channel): (SocketAddr, u32),
+        meter: &CarriedMeter,
         buffer: &[u8],
         segment: usize,
     ) -> io::Result<usize> {
@@ -78,8 +82,12 @@ impl Inner {
         for train in buffer.chunks(at_once * segment) {
             frame(&mut scratch, channel, train, segment);
             match self.try_send_segments(relay, &scratch, framed) {
-                Ok(bytes) if bytes == scratch.len() => sent += train.len(),
+                Ok(bytes) if bytes == scratch.len() => {
+                    meter.add_sent(bytes);
+                    sent += train.len();
+                }
                 Ok(bytes) => {
+                    meter.add_sent(bytes);
                     // Not all, hence whole frames of full length.
                     sent += bytes / framed * segment;
                     break;
@@ -100,7 +108,13 @@ impl Inner {
         }
     }
 
-    fn carry(&self, carrier: &dyn Carrier, buffer: &[u8], segment: usize) -> io::Result<usize> {
+    fn carry(
+        &self,
+        carrier: &dyn Carrier,
+        meter: &CarriedMeter,
+        buffer: &[u8],
+        segment: usize,
+    ) -> io::Result<usize> {
         let most = carrier.most();
         let mut sent = 0;
         for datagram in buffer.chunks(segment.max(1)) {
@@ -110,7 +124,10 @@ impl Inner {
                 carrier.send(datagram)
             };
             match outcome {
-                Ok(()) => self.counters.carried_sent.add(1),
+                Ok(()) => {
+                    meter.add_sent(datagram.len());
+                    self.counters.carried_sent.add(1);
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.counters.carried_lost.add(1);
                 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use super::super::canonical;
 use super::super::port::Port;
 use super::address::{self, FIRST_OCTET};
-use super::{Carrier, is_virtual};
+use super::{CarriedMeter, Carrier, is_virtual};
 
 /// Virtual addresses open at once.
 const MOST_OPEN: usize = 4_096;
@@ -25,9 +25,13 @@ const MOST_ADOPTED: usize = 64;
 #[derive(Debug, Clone)]
 pub(in super::super) enum Way {
     /// To a relay, in frames.
-    Relayed { relay: SocketAddr, channel: u32 },
+    Relayed {
+        relay: SocketAddr,
+        channel: u32,
+        meter: CarriedMeter,
+    },
     /// To a carrier.
-    Carried(Arc<dyn Carrier>),
+    Carried(Arc<dyn Carrier>, CarriedMeter),
     /// Through another socket, to the same address.
     Adopted(Arc<Port>),
 }
@@ -48,7 +52,7 @@ struct Table {
     /// By canonical address.
     ways: HashMap<SocketAddr, Way>,
     /// The virtual address of each relay's channel.
-    channels: HashMap<(SocketAddr, u32), SocketAddr>,
+    channels: HashMap<(SocketAddr, u32), (SocketAddr, CarriedMeter)>,
     adopted: usize,
 }
 
@@ -74,9 +78,17 @@ impl Detours {
         self.read().ways.get(&canonical(to)).cloned()
     }
 
-    /// The virtual address of what comes from `relay` by `channel`.
-    pub(in super::super) fn relayed(&self, relay: SocketAddr, channel: u32) -> Option<SocketAddr> {
-        self.read().channels.get(&(relay, channel)).copied()
+    /// The virtual address of what comes from `relay` by `channel`; its `bytes` are counted.
+    pub(in super::super) fn relayed(
+        &self,
+        relay: SocketAddr,
+        channel: u32,
+        bytes: usize,
+    ) -> Option<SocketAddr> {
+        let table = self.read();
+        let (address, meter) = table.channels.get(&(relay, channel))?;
+        meter.add_received(bytes);
+        Some(*address)
     }
 
     /// Opens a virtual address.
@@ -87,10 +99,15 @@ impl Detours {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
         let address = address::next();
-        if let Way::Relayed { relay, channel } = way {
+        if let Way::Relayed {
+            relay,
+            channel,
+            ref meter,
+        } = way
+        {
             if is_virtual(relay) {
                 match table.ways.get(&relay) {
-                    Some(Way::Carried(_)) => {}
+                    Some(Way::Carried(..)) => {}
                     Some(Way::Relayed { .. } | Way::Adopted(_)) => {
                         let why = "a relay is not reached through another relay";
                         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -104,7 +121,7 @@ impl Detours {
                     return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
                 }
                 hash_map::Entry::Vacant(place) => {
-                    place.insert(address);
+                    place.insert((address, meter.clone()));
                 }
             }
         }
@@ -116,8 +133,8 @@ impl Detours {
     pub(super) fn close(&self, address: SocketAddr) {
         let mut table = self.write();
         let way = table.ways.remove(&address);
-        if let Some(Way::Relayed { relay, channel }) = way {
-            table.channels.remove(&(relay, channel));
+        if let Some(Way::Relayed { relay, channel, .. }) = &way {
+            table.channels.remove(&(*relay, *channel));
         }
         drop(table);
         // Not under the lock: a carrier may hold what asks for the lock when it goes.
