@@ -279,9 +279,9 @@ impl RelayBoard {
         }
     }
 
-    /// From now on a node pays for what it opens: how many bytes have passed for it so far. Its account is kept until
+    /// From now on a node pays for what it opens: how many bytes have passed from it and to it so far. Its account is kept until
     /// [`dismiss`](Self::dismiss). `None`: there is no room for it, or this relay has no price.
-    pub fn enroll(&self, node: NodeId, now: Instant) -> Option<u64> {
+    pub fn enroll(&self, node: NodeId, now: Instant) -> Option<[u64; 2]> {
         self.write().accounts.as_mut()?.enroll(node, now)
     }
 

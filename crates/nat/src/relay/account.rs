@@ -154,10 +154,10 @@ impl Accounts {
     }
 
     /// From now on an opener pays: what passed so far. `None` if there is no room for it.
-    pub(super) fn enroll(&mut self, node: NodeId, now: Instant) -> Option<u64> {
+    pub(super) fn enroll(&mut self, node: NodeId, now: Instant) -> Option<[u64; 2]> {
         let entry = self.entry(node, now)?;
         entry.pays = true;
-        Some(entry.account.total())
+        Some(entry.account.bytes())
     }
 
     /// An opener's credit goes so far, if it pays.

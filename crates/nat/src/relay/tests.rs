@@ -154,7 +154,7 @@ fn who_pays_goes_on_to_its_allowance_and_leaves_what_is_free() {
     let (node, from, channel) = opener(&board, 1, "1.0.0.1:1", now);
     board.allow(node, 1_000_000);
     assert_eq!(pass(&board, from, channel, 50_000, now), 10_000, "unasked");
-    assert_eq!(board.enroll(node, now), Some(10_000));
+    assert_eq!(board.enroll(node, now), Some([10_000, 0]));
     board.allow(node, 10_000 + 1_000_000);
     assert_eq!(pass(&board, from, channel, 600_000, now), 600_000);
     assert_eq!(pass(&board, at(B.1), channel, 600_000, now), 400_000);
@@ -175,7 +175,7 @@ fn who_pays_goes_on_to_its_allowance_and_leaves_what_is_free() {
     assert_eq!(pass(&board, from, channel, 600_000, later), 100);
     // Credit does not use up the first bytes.
     let (payer, from, channel) = opener(&board, 3, "1.0.0.8:9", now);
-    assert_eq!(board.enroll(payer, now), Some(0));
+    assert_eq!(board.enroll(payer, now), Some([0, 0]));
     board.allow(payer, 5_000);
     assert_eq!(pass(&board, from, channel, 600_000, now), 5_000 + 10_000);
 }
