@@ -212,14 +212,21 @@ impl Observations {
     fn seen_by_distinct_observers(&self) -> Vec<SocketAddr> {
         let mut ips: Vec<IpAddr> = Vec::new();
         let mut seen = Vec::new();
-        let mut flows: Vec<_> = self
-            .heard
-            .iter()
-            .filter(|heard| heard.seen.is_ipv4())
+        let of_v4 = || self.heard.iter().filter(|heard| heard.seen.is_ipv4());
+        let asked = |heard: &Observation| self.asked.iter().position(|by| *by == heard.by);
+        let mut flows: Vec<_> = of_v4()
+            .filter_map(|heard| Some((asked(heard)?, heard)))
             .collect();
-        // Stable: whoever was not asked keeps its place among the like.
-        flows.sort_by_key(|heard| self.asked.iter().position(|by| *by == heard.by));
-        for heard in flows {
+        flows.sort_by_key(|(place, _)| *place);
+        for (_, heard) in flows {
+            if !ips.contains(&heard.by.ip()) {
+                ips.push(heard.by.ip());
+                seen.push(heard.seen);
+            }
+        }
+        // When a flow to somebody who spoke unasked began is not known: such a one counts only if there are no two others.
+        let enough = seen.len() >= 2;
+        for heard in of_v4().filter(|heard| !enough && asked(heard).is_none()) {
             if !ips.contains(&heard.by.ip()) {
                 ips.push(heard.by.ip());
                 seen.push(heard.seen);
@@ -322,6 +329,23 @@ mod tests {
         assert_eq!(observations.class(), expect);
         observations.newest_flow("9.9.9.1:80".parse().unwrap());
         assert_ne!(observations.class(), expect, "another NAT's");
+    }
+
+    #[test]
+    fn a_peer_that_tells_unasked_how_it_sees_us_does_not_make_a_sequence_look_random() {
+        let mut observations = Observations::default();
+        let servers: [SocketAddr; 2] = ["1.1.1.1:9".parse().unwrap(), "2.1.1.1:9".parse().unwrap()];
+        for (by, port) in servers.iter().zip([3000, 3001]) {
+            observations.asking(*by);
+            observations.observe(*by, SocketAddr::from(([9, 9, 9, 9], port)));
+        }
+        let peer = "3.1.1.1:9".parse().unwrap();
+        observations.observe(peer, "9.9.9.9:3072".parse().unwrap());
+        let expect = NatClass::Sequential {
+            delta: 1,
+            last_port: 3001,
+        };
+        assert_eq!(observations.class(), expect);
     }
 
     #[test]
