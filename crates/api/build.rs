@@ -8,12 +8,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "wayfare/link/v1/link.proto",
     "wayfare/payment/v1/payment.proto",
     "wayfare/hermes/v1/hermes.proto",
     "wayfare/discovery/v1/discovery.proto",
     "wayfare/peer/v1/peer.proto",
+    "wayfare/relay/v1/relay.proto",
     "wayfare/control/v1/control.proto",
 ];
 

@@ -14,11 +14,14 @@ use wayfare_discovery::Query;
 use wayfare_payment::{
     Agreement, Exchange, Invoice, IssueReply, SignedIssueRequest, SignedReceipt,
 };
-use wayfare_session::{ConsumerFrame, Hello, OpenRequest, ProviderFrame, Welcome};
+use wayfare_session::{
+    ConsumerFrame, Hello, OpenRequest, ProviderFrame, TollReply, TollRequest, Welcome,
+};
 
 use crate::control::{NodeEvent, NodeStatus, SessionList};
 use crate::hermes::{ConsumerState, Described, ProviderState};
-use crate::proto::{control, discovery, hermes, link, payment, peer};
+use crate::proto::{control, discovery, hermes, link, payment, peer, relay};
+use crate::relay::convert::Described as Tariff;
 use crate::serve::Served;
 use crate::{MAX_MESSAGE, Malformed, Refusal};
 
@@ -46,6 +49,9 @@ fn read_everything(bytes: &[u8]) {
     read::<peer::v1::OpenRequest, OpenRequest>(bytes);
     read::<peer::v1::ConsumerFrame, ConsumerFrame>(bytes);
     read::<peer::v1::ProviderFrame, ProviderFrame>(bytes);
+    read::<relay::v1::Tariff, Tariff>(bytes);
+    read::<relay::v1::OpenRequest, TollRequest>(bytes);
+    read::<relay::v1::OpenReply, TollReply>(bytes);
     read::<control::v1::StatusReply, NodeStatus>(bytes);
     read::<control::v1::SessionsReply, SessionList>(bytes);
     read::<control::v1::Event, NodeEvent>(bytes);

@@ -1,5 +1,5 @@
 //! *The only crate that knows protobuf*: tonic services and clients for the Hermes, the proposal index, the session control between
-//! consumer and provider, and the local control socket.
+//! consumer and provider, the toll of relays, and the local control socket.
 //!
 //! Refuses to hold state: services are traits in domain nouns which the houses implement, and a conversion either yields a noun
 //! or names the field that is wrong. Everything is bounded: messages ([`MAX_MESSAGE`]), answers ([`DEADLINE`]), connections,
@@ -10,6 +10,7 @@
 //! | [`hermes`] | `wayfare.hermes.v1.Hermes` | provider (and consumer) and a Hermes, over TCP |
 //! | [`discovery`] | `wayfare.discovery.v1.Index` | anybody and a proposal index, over TCP |
 //! | [`peer`] | `wayfare.peer.v1.Peer` | consumer and provider, over one stream that somebody else opened |
+//! | [`relay`] | `wayfare.relay.v1.Relay` | consumer and relay, over one stream that somebody else opened |
 //! | [`control`] | `wayfare.control.v1.Node` | command line and daemon, over a Unix socket |
 
 mod dial;
@@ -29,6 +30,7 @@ pub mod control;
 pub mod discovery;
 pub mod hermes;
 pub mod peer;
+pub mod relay;
 
 pub use error::{ApiError, Malformed, ServeError};
 pub use limits::{CONNECT_DEADLINE, DEADLINE, DRAIN_GRACE, MAX_CONNECTIONS, MAX_MESSAGE};

@@ -3,9 +3,9 @@
 //!
 //! Refuses to know connections and sessions: a stream comes in, frames go out.
 
-mod client;
+pub(crate) mod client;
 mod convert;
-mod server;
+pub(crate) mod server;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -11,7 +11,7 @@
 
 include!(concat!(env!("OUT_DIR"), "/wayfare.rs"));
 
-pub(crate) use wayfare::{control, discovery, hermes, link, payment, peer};
+pub(crate) use wayfare::{control, discovery, hermes, link, payment, peer, relay};
 
 /// The descriptors of all services, for reflection.
 pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

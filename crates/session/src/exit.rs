@@ -6,11 +6,11 @@
 mod admission;
 mod credit;
 mod ending;
-mod pass;
+pub(crate) mod pass;
 mod roster;
 mod timing;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +28,7 @@ use wayfare_tunnel::{
 
 use crate::pool::AddressPool;
 use crate::provider::{CLOSING, ProviderSession, SessionStatus};
+use crate::spent::Spent;
 use crate::{ConsumerFrame, ProviderFrame, Refusal, RefusalCode, SessionToken};
 
 pub use admission::AdmissionFacts;
@@ -37,8 +38,6 @@ use roster::{Roster, Seat};
 
 /// The consumer hears our meter this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// Ended agreements that are remembered, so that none is used twice; 32 bytes each, twice: 4 MiB.
-const MAX_SPENT: usize = 65_536;
 /// Outputs waiting for the driver, which drains after every call: about 1 KiB each at worst.
 const MAX_OUTPUTS: usize = 65_536;
 
@@ -127,8 +126,7 @@ pub struct Exit {
     roster: Roster,
     by_agreement: BTreeMap<AgreementId, u32>,
     by_token: BTreeMap<SessionToken, u32>,
-    spent: BTreeSet<AgreementId>,
-    spent_in_order: VecDeque<AgreementId>,
+    spent: Spent,
     /// Sessions that have news for the payments, each once.
     dirty: Vec<u32>,
     /// The Hermes' limit is so near that only the collector knows whether a packet passes.
@@ -180,8 +178,7 @@ impl Exit {
             roster: Roster::default(),
             by_agreement: BTreeMap::new(),
             by_token: BTreeMap::new(),
-            spent: BTreeSet::new(),
-            spent_in_order: VecDeque::new(),
+            spent: Spent::default(),
             dirty: Vec::new(),
             tight: true,
             outputs: VecDeque::new(),
@@ -203,23 +200,9 @@ impl Exit {
         for id in former {
             let usage = self.collector.usage(id).unwrap_or_default();
             self.collector.close(id, &usage, now);
-            self.spend(id);
+            self.spent.insert(id);
         }
         self.drain_collector(now);
-    }
-
-    /// An agreement's preimages follow from its id and total: used again, old payments would fit the new invoices, and the Hermes
-    /// would answer them with old promises.
-    fn spend(&mut self, id: AgreementId) {
-        if !self.spent.insert(id) {
-            return;
-        }
-        self.spent_in_order.push_back(id);
-        if self.spent_in_order.len() > MAX_SPENT
-            && let Some(oldest) = self.spent_in_order.pop_front()
-        {
-            self.spent.remove(&oldest);
-        }
     }
 
     /// The exit's own addresses on the tunnel device.

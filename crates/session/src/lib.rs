@@ -7,9 +7,12 @@ mod deadline;
 mod exit;
 mod frame;
 mod meter;
+mod offered;
 mod pool;
 mod provider;
+mod spent;
 mod terms;
+mod toll;
 mod version;
 
 pub use consumer::{CloseReason, ConsumerEvent, ConsumerOutput, ConsumerSession, ConsumerSetup};
@@ -18,4 +21,8 @@ pub use exit::{AdmissionFacts, AwaitedPayment, Exit, ExitConfig, ExitOutput, Ope
 pub use frame::{ConsumerFrame, GateState, ProviderFrame};
 pub use provider::{ProviderSession, SessionStatus};
 pub use terms::{OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork};
+pub use toll::{
+    Tariff, TollConfig, TollEvent, TollKeeper, TollKeeperOutput, TollOutput, TollPayer, TollReply,
+    TollRequest,
+};
 pub use version::{Hello, Incompatible, PROTOCOL_MAX, PROTOCOL_MIN, Welcome, negotiate};

@@ -1,9 +1,10 @@
 //! The consumer's side of session control.
 
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 use tonic::transport::Channel;
 use wayfare_session::{ConsumerFrame, OpenReply, OpenRequest, ProviderFrame, SessionToken};
 
@@ -53,27 +54,47 @@ impl PeerClient {
     /// # Errors
     /// [`ApiError`].
     pub async fn converse(&self, token: SessionToken) -> Result<ProviderLine, ApiError> {
-        let (replies, answers) = mpsc::channel(FRAMES);
-        let attach = stream::once(async move { ConsumerFrame::Attach(token) });
-        let answers = attach
-            .chain(ReceiverStream::new(answers))
-            .map(|frame| pb::ConsumerFrame::from(&frame));
-        let mut wire = self.wire();
-        let incoming = self.line.call(wire.converse(answers)).await?;
-        let line = self.line.clone();
-        let frames = incoming.map(move |frame| {
-            let frame = frame.map_err(|status| line.error(&status))?;
-            field::nested::<_, ProviderFrame>("frame", Some(frame)).map_err(line.malformed())
-        });
-        Ok(ProviderLine {
-            frames: Frames::new(until_error(frames)),
-            replies,
-        })
+        let (replies, answers) = outgoing(token);
+        let incoming = self.line.call(self.wire().converse(answers)).await?;
+        Ok(provider_line(&self.line, incoming, replies))
     }
 
     fn wire(&self) -> pb::peer_client::PeerClient<Channel> {
         pb::peer_client::PeerClient::new(self.line.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
+    }
+}
+
+/// What the consumer says in a conversation about `token`, and where it is given.
+pub(crate) fn outgoing(
+    token: SessionToken,
+) -> (
+    mpsc::Sender<ConsumerFrame>,
+    impl Stream<Item = pb::ConsumerFrame> + Send + 'static,
+) {
+    let (replies, answers) = mpsc::channel(FRAMES);
+    let attach = stream::once(async move { ConsumerFrame::Attach(token) });
+    let answers = attach.chain(ReceiverStream::new(answers));
+    (
+        replies,
+        answers.map(|frame| pb::ConsumerFrame::from(&frame)),
+    )
+}
+
+/// A conversation that was begun.
+pub(crate) fn provider_line(
+    line: &Line,
+    incoming: Streaming<pb::ProviderFrame>,
+    replies: mpsc::Sender<ConsumerFrame>,
+) -> ProviderLine {
+    let line = line.clone();
+    let frames = incoming.map(move |frame| {
+        let frame = frame.map_err(|status| line.error(&status))?;
+        field::nested::<_, ProviderFrame>("frame", Some(frame)).map_err(line.malformed())
+    });
+    ProviderLine {
+        frames: Frames::new(until_error(frames)),
+        replies,
     }
 }

@@ -75,34 +75,44 @@ impl<S: PeerService> pb::peer_server::Peer for Adapter<S> {
         Ok(Response::new((&self.0.open(from, request).await?).into()))
     }
 
-    type ConverseStream = Pin<Box<dyn Stream<Item = Result<pb::ProviderFrame, Status>> + Send>>;
+    type ConverseStream = ReplyStream;
 
     async fn converse(
         &self,
         request: Request<Streaming<pb::ConsumerFrame>>,
-    ) -> Result<Response<Self::ConverseStream>, Status> {
-        let from = origin(&request);
-        let mut incoming = request.into_inner();
-        let first: ConsumerFrame = field::nested("frame", incoming.message().await?)?;
-        let ConsumerFrame::Attach(token) = first else {
-            return Err(Malformed::new("attach", "the first frame must name the session").into());
-        };
-        let address = from.map_or_else(|| "the consumer".to_owned(), |from| from.to_string());
-        let frames = Frames::new(until_error(
-            incoming.map(move |frame| read(&address, frame)),
-        ));
-        let (replies, answers) = mpsc::channel(FRAMES);
-        self.0
-            .converse(ConsumerLine {
-                from,
-                token,
-                frames,
-                replies,
-            })
-            .await?;
-        let answers = ReceiverStream::new(answers).map(|frame| Ok(pb::ProviderFrame::from(&frame)));
-        Ok(Response::new(Box::pin(answers)))
+    ) -> Result<Response<ReplyStream>, Status> {
+        let (line, answers) = conversation(request).await?;
+        self.0.converse(line).await?;
+        Ok(Response::new(answers))
     }
+}
+
+/// What the serving side says in a conversation.
+pub(crate) type ReplyStream = Pin<Box<dyn Stream<Item = Result<pb::ProviderFrame, Status>> + Send>>;
+
+/// Begins a conversation: its first frame must name what it is about.
+pub(crate) async fn conversation(
+    request: Request<Streaming<pb::ConsumerFrame>>,
+) -> Result<(ConsumerLine, ReplyStream), Status> {
+    let from = origin(&request);
+    let mut incoming = request.into_inner();
+    let first: ConsumerFrame = field::nested("frame", incoming.message().await?)?;
+    let ConsumerFrame::Attach(token) = first else {
+        return Err(Malformed::new("attach", "the first frame must name the session").into());
+    };
+    let address = from.map_or_else(|| "the consumer".to_owned(), |from| from.to_string());
+    let frames = Frames::new(until_error(
+        incoming.map(move |frame| read(&address, frame)),
+    ));
+    let (replies, answers) = mpsc::channel(FRAMES);
+    let line = ConsumerLine {
+        from,
+        token,
+        frames,
+        replies,
+    };
+    let answers = ReceiverStream::new(answers).map(|frame| Ok(pb::ProviderFrame::from(&frame)));
+    Ok((line, Box::pin(answers)))
 }
 
 fn origin<T>(request: &Request<T>) -> Option<SocketAddr> {

@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use wayfare_identity::TunnelBinding;
-use wayfare_payment::{
-    AdmissionRefusal, Agreement, AgreementId, Amount, ChannelId, SignedAgreement,
-};
+use wayfare_payment::{Agreement, AgreementId, Amount, ChannelId, SignedAgreement};
 use wayfare_tunnel::{PeerConfig, PublicKey};
 
 use super::Exit;
+use crate::offered::{Offered, code_of};
 use crate::provider::ProviderSession;
 use crate::{
     Hello, OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork, negotiate,
@@ -120,56 +119,18 @@ impl Exit {
 
     fn check_terms(&self, agreement: &Agreement, facts: &AdmissionFacts) -> Result<(), Refusal> {
         let config = &self.config;
-        let terms = |message: String| Err(Refusal::new(RefusalCode::Terms, message));
-        if agreement.provider != self.signer.address() {
-            return terms(format!(
-                "the agreement names {} as provider",
-                agreement.provider
-            ));
-        }
-        if agreement.hermes != config.hermes {
-            let message = format!("this provider is paid through the Hermes {}", config.hermes);
-            return Err(Refusal::new(RefusalCode::Hermes, message));
-        }
-        if agreement.chain_id != config.chain_id || agreement.vault != config.vault {
-            return terms(format!(
-                "this provider is paid on chain {} by the vault {}",
-                config.chain_id, config.vault
-            ));
-        }
-        if agreement.price != config.price {
-            return terms("the price has changed: fetch the proposal again".into());
-        }
-        // How far the consumer would let its credit grow is its own affair: the collector gives what it is told to.
-        if agreement.chunk.is_zero() || agreement.chunk > config.chunk {
-            return terms(format!("first chunks of up to {} are given", config.chunk));
-        }
-        if agreement.consumer_channel != facts.channel {
-            return terms(
-                "the consumer's channel is not the one that follows from its identity".into(),
-            );
-        }
+        let offered = Offered {
+            provider: self.signer.address(),
+            hermes: config.hermes,
+            chain_id: config.chain_id,
+            vault: config.vault,
+            price: config.price,
+            chunk: config.chunk,
+        };
+        offered.check(agreement, facts.channel)?;
         let is_known = |known: &SignedAgreement| known.agreement.id == agreement.id;
-        if self.spent.contains(&agreement.id) || self.collector.agreements().any(is_known) {
-            return Err(Refusal::new(
-                RefusalCode::Replayed,
-                "this agreement was used before: make a new one",
-            ));
-        }
-        if facts.leaving {
-            return Err(Refusal::new(
-                RefusalCode::Unfunded,
-                "the consumer is taking its deposit out",
-            ));
-        }
-        if facts.spendable < agreement.chunk {
-            let message = format!(
-                "the deposit leaves {} to spend, the first chunk costs {}: top up",
-                facts.spendable, agreement.chunk
-            );
-            return Err(Refusal::new(RefusalCode::Unfunded, message));
-        }
-        Ok(())
+        let used = self.spent.contains(agreement.id) || self.collector.agreements().any(is_known);
+        facts.check(agreement, used)
     }
 
     /// Takes back what [`Exit::add_session`] did.
@@ -228,16 +189,5 @@ impl Exit {
             consumer_v6: lease.v6,
             mtu: self.config.mtu,
         })
-    }
-}
-
-/// Whose fault it is when the collector takes no agreement that passed all checks.
-fn code_of(refusal: &AdmissionRefusal) -> RefusalCode {
-    match refusal {
-        AdmissionRefusal::NotOurs(_) | AdmissionRefusal::NoChunk => RefusalCode::Terms,
-        AdmissionRefusal::Signature(_) => RefusalCode::Signature,
-        AdmissionRefusal::IdTaken => RefusalCode::Replayed,
-        AdmissionRefusal::TooMany(_) => RefusalCode::Full,
-        AdmissionRefusal::Stopped => RefusalCode::Internal,
     }
 }

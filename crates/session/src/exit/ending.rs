@@ -77,7 +77,7 @@ impl Exit {
         self.pool.release(&session.lease);
         self.by_agreement.remove(&session.agreement.id);
         self.by_token.remove(&session.token);
-        self.spend(session.agreement.id);
+        self.spent.insert(session.agreement.id);
         if session.closing.is_none() {
             self.collector
                 .close(session.agreement.id, &session.meter.usage(now), now);

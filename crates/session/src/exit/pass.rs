@@ -44,7 +44,7 @@ impl Pass {
 }
 
 /// How much `money` buys at `price` for each `unit`, rounded down.
-fn bought(money: Amount, unit: u128, price: Amount) -> u64 {
+pub(crate) fn bought(money: Amount, unit: u128, price: Amount) -> u64 {
     let product = money.mul_div_down(unit, 1).units();
     let quantity = product.checked_div(price.units());
     quantity.map_or(u64::MAX, |quantity| {
