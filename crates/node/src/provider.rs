@@ -1,22 +1,24 @@
 //! The provider's role: an exit on this computer, announced, paid through a Hermes, cashed on the chain.
 
 mod announce;
+mod books;
 mod driver;
 mod hermes;
 mod paths;
 mod peer;
+mod remote;
 mod settlement;
 mod shares;
+mod streams;
 mod waiting;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wayfare_api::hermes::HermesClient;
@@ -24,10 +26,7 @@ use wayfare_chain::{Endpoint, VaultClient, Wallet};
 use wayfare_host::{ExitRules, Held, Journal, configure_interface};
 use wayfare_identity::{Address, B256, NodeAddress, NodeId, NodeKey, Signer, keccak256};
 use wayfare_nat::{MapperConfig, Swarm};
-use wayfare_payment::{
-    Amount, Chain, ChannelId, Collector, CollectorConfig, Ledger, Patience, Price, SettlePolicy,
-    Settled, Settler,
-};
+use wayfare_payment::{Amount, Chain, Collector, Ledger, Price, SettlePolicy};
 use wayfare_session::{Exit, ExitConfig, SessionStatus};
 use wayfare_transport::{
     Clock, Pump, QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, Tun, TunDevice,
@@ -36,24 +35,27 @@ use wayfare_transport::{
 use wayfare_tunnel::{EndpointConfig, StaticSecret};
 
 use self::announce::Announcer;
-use self::driver::{Command, Driver};
-use self::hermes::HermesLink;
+use self::driver::Driver;
 use self::peer::PeerDesk;
-use self::settlement::Settlement;
-use crate::persistence::{Persistence, load};
+use crate::persistence::Persistence;
 use crate::reach::{Reach, ReachConfig};
 use crate::{Network, NodeError, chance, discover, node_name, plane};
 
-pub(crate) use self::driver::sleep_until;
+pub(crate) use self::books::{Books, Doors};
+pub(crate) use self::driver::{Command, sleep_until};
+pub(crate) use self::hermes::{HermesAnswer, HermesLink};
+pub(crate) use self::peer::{Reception, accept, accept_streams};
+pub use self::remote::ProviderRemote;
+pub(crate) use self::remote::{Ask, watch_chain};
+pub(crate) use self::settlement::Settlement;
 pub(crate) use self::shares::Shares;
+pub(crate) use self::streams::Streams;
 pub(crate) use self::waiting::WaitingRoom;
 
 /// Inner packets are at most this long: 1,500 less 40 (IPv6), 8 (UDP) and 32 (tunnel).
 const MTU: u16 = 1_420;
 /// Requests that may wait for the exit's owner.
 const COMMANDS: usize = 1_024;
-/// How often the chain is asked about the Hermes and our account.
-const CHAIN_EVERY: Duration = Duration::from_secs(15);
 /// How often this computer's own addresses and networks are read again: a LAN plugged in later is closed this soon.
 const REFRESH_RULES: Duration = Duration::from_secs(10);
 /// How long a provider that only relays can ring waits for one before it announces itself all the same.
@@ -154,7 +156,7 @@ pub struct ProviderStatus {
 /// A running provider.
 #[derive(Debug)]
 pub struct Provider {
-    commands: mpsc::Sender<Command>,
+    asks: mpsc::Sender<Ask>,
     driver: JoinHandle<Result<(), NodeError>>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
@@ -205,20 +207,8 @@ impl ProviderBuilder {
             .country
             .parse()
             .map_err(|error| NodeError::Setting(format!("country: {error}")))?;
-        let wallet = Wallet::new(
-            Endpoint::new(&self.network.rpc, self.network.chain_id),
-            Arc::clone(&self.signer),
-        )?;
-        let chain = Arc::new(VaultClient::new(wallet, self.network.vault));
-        chain.check().await?;
-        let hermes_account = chain.hermes(self.network.hermes).await?;
-        let service = |what, source| NodeError::Service { what, source };
-        let hermes_client = HermesClient::connect(&self.network.hermes_url)
-            .map_err(|e| service("the Hermes", e))?;
-        hermes_client
-            .describe()
-            .await
-            .map_err(|e| service("the Hermes", e))?;
+        let books = self.books();
+        let doors = books.doors().await?;
         let indexes = discover::indexes(&self.network)?;
 
         let node_key = node_key(&self.secret);
@@ -228,9 +218,13 @@ impl ProviderBuilder {
         let local = socket.local_addr();
 
         let (tun, rules) = self.open_device(local).await?;
-        let mut exit = self.exit(rules.carries_v6()).await?;
-        exit.handle_hermes(hermes_account, Clock::now());
-        let settlement = self.settlement(&exit, Arc::clone(&chain)).await?;
+        let collector = books.collector().await?;
+        let mut exit = self.exit(collector, rules.carries_v6())?;
+        exit.handle_hermes(doors.account, Clock::now());
+        let chain = doors.chain;
+        let settlement = books
+            .settlement(exit.collector(), Arc::clone(&chain))
+            .await?;
         self.address_device(&exit).await?;
 
         let needs_relay = self.offer.contact.is_empty();
@@ -238,6 +232,7 @@ impl ProviderBuilder {
         let stop = CancellationToken::new();
         let withdraw = stop.child_token();
         let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (asks, asked) = mpsc::channel(COMMANDS);
         let (session_count, sessions) = watch::channel(0);
         let framing = plane::framing(tun.mtu());
         let driver = Driver {
@@ -247,13 +242,14 @@ impl ProviderBuilder {
             pump: Pump::new(socket, receiver, tun, framing),
             persistence: Persistence::new(Arc::clone(&self.ledger)),
             hermes: HermesLink::start(
-                hermes_client.clone(),
+                doors.hermes.clone(),
                 Arc::clone(&self.signer),
                 self.network.vault,
             ),
             settlement,
             commands: inbox,
-            streams: BTreeMap::new(),
+            asks: asked,
+            streams: Streams::default(),
             identity,
             sessions_seen: 0,
             sessions: session_count,
@@ -263,10 +259,12 @@ impl ProviderBuilder {
         let rules = tokio::spawn(keep_rules(rules, closed.clone()));
         let (paths, path_changes) = mpsc::channel(paths::AT_ONCE);
         let desk = Arc::new(PeerDesk {
-            commands: commands.clone(),
-            chain: Arc::clone(&chain),
-            hermes_client,
-            hermes: self.network.hermes,
+            reception: Reception {
+                commands,
+                chain: Arc::clone(&chain),
+                hermes_client: doors.hermes,
+                hermes: self.network.hermes,
+            },
             paths,
         });
         let announcer = Announcer {
@@ -282,7 +280,7 @@ impl ProviderBuilder {
             chain,
             identity,
             self.network.hermes,
-            commands.clone(),
+            asks.clone(),
             stop.clone(),
         );
         let tasks = vec![
@@ -296,7 +294,7 @@ impl ProviderBuilder {
             tokio::spawn(watch),
         ];
         Ok(Provider {
-            commands,
+            asks,
             driver,
             tasks,
             stop,
@@ -378,23 +376,19 @@ impl ProviderBuilder {
         derive(&self.secret, purpose)
     }
 
-    async fn exit(&self, carries_v6: bool) -> Result<Exit, NodeError> {
-        let record = |error: wayfare_payment::RecordError| NodeError::Record(error.to_string());
-        let network = &self.network;
-        let config = CollectorConfig {
-            provider: self.signer.address(),
-            hermes: network.hermes,
-            chain_id: network.chain_id,
-            vault: network.vault,
-            secret: self.derive("preimages"),
-            fee_cap_basis_points: 2_000,
-            own_cap: Amount::ZERO,
+    fn books(&self) -> Books<'_> {
+        Books {
+            network: &self.network,
+            signer: &self.signer,
+            ledger: &self.ledger,
+            preimages: self.derive("preimages"),
             credit_cap: self.offer.chunk_limit,
-            patience: Patience::default(),
-        };
-        let now = Clock::now();
-        let rows = load(self.ledger.as_ref(), Collector::TABLES).await?;
-        let collector = Collector::restore(config, rows, now).map_err(record)?;
+            settle: self.settle,
+        }
+    }
+
+    fn exit(&self, collector: Collector, carries_v6: bool) -> Result<Exit, NodeError> {
+        let network = &self.network;
         let config = ExitConfig {
             hermes: network.hermes,
             chain_id: network.chain_id,
@@ -407,7 +401,7 @@ impl ProviderBuilder {
             max_sessions: self.max_sessions,
             tunnel: EndpointConfig::default(),
         };
-        let wall = Clock::wall();
+        let (wall, now) = (Clock::wall(), Clock::now());
         let secret = StaticSecret::from_bytes(self.derive("tunnel key").0);
         Ok(Exit::new(
             config,
@@ -418,28 +412,6 @@ impl ProviderBuilder {
             wall,
             now,
         ))
-    }
-
-    async fn settlement(
-        &self,
-        exit: &Exit,
-        chain: Arc<VaultClient>,
-    ) -> Result<Settlement, NodeError> {
-        let (provider, hermes) = (self.signer.address(), self.network.hermes);
-        let channel = ChannelId::of_provider(provider, hermes);
-        let rows = load(self.ledger.as_ref(), Settler::TABLES).await?;
-        let now = Clock::now();
-        let mut settler = Settler::restore(self.settle, channel, rows, now)
-            .map_err(|error| NodeError::Record(error.to_string()))?;
-        let account = chain.provider(provider, hermes).await?;
-        settler.handle_chain(account.settled, now);
-        if let Some(material) = exit.collector().settle_material() {
-            settler.handle_material(material, now);
-        }
-        let persistence = Persistence::new(Arc::clone(&self.ledger));
-        let mut settlement = Settlement::new(settler, persistence, chain, provider, hermes);
-        settlement.carry_out();
-        Ok(settlement)
     }
 
     /// Rules first, device addresses after: without the rules nothing is forwarded.
@@ -501,7 +473,7 @@ impl Provider {
     #[must_use]
     pub fn remote(&self) -> ProviderRemote {
         ProviderRemote {
-            commands: self.commands.clone(),
+            asks: self.asks.clone(),
             withdraw: self.withdraw.clone(),
         }
     }
@@ -562,76 +534,6 @@ impl Drop for Provider {
         self.stop.cancel();
         self.driver.abort();
         self.closed.cancel();
-    }
-}
-
-/// Asks and commands a provider.
-#[derive(Debug, Clone)]
-pub struct ProviderRemote {
-    commands: mpsc::Sender<Command>,
-    withdraw: CancellationToken,
-}
-
-impl ProviderRemote {
-    /// The numbers; `None` when it has stopped.
-    pub async fn status(&self) -> Option<ProviderStatus> {
-        let (answer, status) = oneshot::channel();
-        self.commands.send(Command::Status { answer }).await.ok()?;
-        status.await.ok()
-    }
-
-    /// Cashes what can be cashed.
-    ///
-    /// # Errors
-    /// Why it is not done now, in words.
-    pub async fn settle(&self) -> Result<Settled, String> {
-        let (answer, settled) = oneshot::channel();
-        let stopped = || "the provider has stopped".to_owned();
-        self.commands
-            .send(Command::Settle { answer })
-            .await
-            .map_err(|_| stopped())?;
-        settled.await.map_err(|_| stopped())?
-    }
-
-    /// Takes the last payments, refuses new sessions and withdraws the proposal.
-    pub async fn drain(&self) {
-        self.withdraw.cancel();
-        let _ = self.commands.send(Command::Drain).await;
-    }
-}
-
-/// Tells the exit's owner what the chain says, again and again.
-async fn watch_chain(
-    chain: Arc<VaultClient>,
-    provider: Address,
-    hermes: Address,
-    commands: mpsc::Sender<Command>,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(CHAIN_EVERY) => {}
-        }
-        let view = async {
-            Ok::<_, wayfare_payment::ChainError>((
-                chain.hermes(hermes).await?,
-                chain.provider(provider, hermes).await?,
-            ))
-        };
-        match view.await {
-            Ok((hermes, account)) => {
-                let command = Command::Chain {
-                    hermes,
-                    settled: account.settled,
-                };
-                if commands.send(command).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the chain cannot be read"),
-        }
     }
 }
 

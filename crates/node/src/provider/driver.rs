@@ -1,12 +1,10 @@
 //! The task that owns an exit: feeds it datagrams, packets, frames, durable writes and Hermes' answers, and carries out what it asks.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wayfare_identity::Address;
-use wayfare_payment::{Amount, HermesAccount};
 use wayfare_session::{
     AdmissionFacts, ConsumerFrame, Exit, ExitOutput, OpenReply, OpenRequest, ProviderFrame,
     Refusal, SessionToken,
@@ -14,25 +12,24 @@ use wayfare_session::{
 use wayfare_transport::{Clock, Pump};
 
 use super::hermes::{HermesAnswer, HermesLink};
-use super::settlement::{SettleAnswer, Settlement};
+use super::remote::Ask;
+use super::settlement::Settlement;
+use super::streams::Streams;
 use super::{ProviderStatus, Shares, WaitingRoom};
 use crate::NodeError;
 use crate::persistence::Persistence;
 use crate::plane::ExitPlane;
 
-/// Frames waiting for one consumer's stream; one that does not read is cut off.
-const STREAM_QUEUE: usize = 256;
-
-/// What others ask of the exit's owner.
+/// What consumers ask of the owner of what they open: an exit's sessions, or a relay's tolls.
 #[derive(Debug)]
-pub(crate) enum Command {
-    /// Open a session.
+pub(crate) enum Command<Q = OpenRequest, A = OpenReply> {
+    /// Open one.
     Open {
-        request: Box<OpenRequest>,
+        request: Box<Q>,
         facts: AdmissionFacts,
-        answer: oneshot::Sender<Result<OpenReply, Refusal>>,
+        answer: oneshot::Sender<Result<A, Refusal>>,
     },
-    /// A stream belongs to a session from now on.
+    /// A stream belongs to one from now on.
     Attach {
         token: SessionToken,
         answer: oneshot::Sender<Result<mpsc::Receiver<ProviderFrame>, Refusal>>,
@@ -42,19 +39,6 @@ pub(crate) enum Command {
         token: SessionToken,
         frame: ConsumerFrame,
     },
-    /// The chain's view of the Hermes and of our account there.
-    Chain {
-        hermes: HermesAccount,
-        settled: Amount,
-    },
-    /// Say how things stand.
-    Status {
-        answer: oneshot::Sender<ProviderStatus>,
-    },
-    /// Cash what can be cashed, now.
-    Settle { answer: SettleAnswer },
-    /// Take the last payments and refuse new sessions.
-    Drain,
 }
 
 /// Everything that the task owns.
@@ -68,7 +52,8 @@ pub(crate) struct Driver {
     pub(crate) hermes: HermesLink,
     pub(crate) settlement: Settlement,
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) streams: BTreeMap<SessionToken, mpsc::Sender<ProviderFrame>>,
+    pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) streams: Streams,
     pub(crate) identity: Address,
     pub(crate) sessions_seen: u64,
     pub(crate) sessions: watch::Sender<usize>,
@@ -99,6 +84,10 @@ impl Driver {
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.handle_command(command),
+                    None => return Ok(()),
+                },
+                ask = self.asks.recv() => match ask {
+                    Some(ask) => self.handle_ask(ask),
                     None => return Ok(()),
                 },
                 ticket = self.persistence.next() => self.exit.handle_durable(ticket?, Clock::now()),
@@ -157,34 +146,31 @@ impl Driver {
                 let _ = answer.send(opened);
             }
             Command::Attach { token, answer } => {
-                let (sender, receiver) = mpsc::channel(STREAM_QUEUE);
-                let previous = self.streams.insert(token, sender);
-                let attached = self
-                    .exit
-                    .handle_frame(token, ConsumerFrame::Attach(token), now);
-                if attached.is_err() {
-                    match previous {
-                        Some(stream) => self.streams.insert(token, stream),
-                        None => self.streams.remove(&token),
-                    };
-                }
-                let _ = answer.send(attached.map(|()| receiver));
+                let frame = ConsumerFrame::Attach(token);
+                let accept = || self.exit.handle_frame(token, frame, now);
+                let _ = answer.send(self.streams.attach(token, accept));
             }
             Command::Frame { token, frame } => {
                 if let Err(refusal) = self.exit.handle_frame(token, frame, now) {
                     tracing::debug!(%refusal, "a frame for no session");
                 }
             }
-            Command::Chain { hermes, settled } => {
+        }
+    }
+
+    fn handle_ask(&mut self, ask: Ask) {
+        let now = Clock::now();
+        match ask {
+            Ask::Chain { hermes, settled } => {
                 self.exit.handle_hermes(hermes, now);
                 self.exit.handle_settled(settled, now);
                 self.settlement.handle_chain(settled);
             }
-            Command::Status { answer } => {
+            Ask::Status { answer } => {
                 let _ = answer.send(self.status(now));
             }
-            Command::Settle { answer } => self.settlement.settle_now(answer),
-            Command::Drain => self.exit.drain(now),
+            Ask::Settle { answer } => self.settlement.settle_now(answer),
+            Ask::Drain => self.exit.drain(now),
         }
     }
 
@@ -214,7 +200,7 @@ impl Driver {
         while let Some(output) = self.exit.poll_output() {
             match output {
                 ExitOutput::Persist { ticket, batch } => self.persistence.push(ticket, batch),
-                ExitOutput::Frame { token, frame } => self.send_frame(token, frame),
+                ExitOutput::Frame { token, frame } => self.streams.send(token, frame),
                 ExitOutput::Issue(request) => self.hermes.issue(*request),
                 ExitOutput::Reveal {
                     channel,
@@ -227,7 +213,7 @@ impl Driver {
                     status,
                     reason,
                 } => {
-                    self.streams.remove(&token);
+                    self.streams.remove(token);
                     tracing::info!(
                         agreement = %status.agreement.id.0, bytes = status.usage.bytes(), paid = %status.paid,
                         %reason, "session ended"
@@ -245,16 +231,6 @@ impl Driver {
             }
         }
         self.sessions.send_replace(self.exit.session_count());
-    }
-
-    fn send_frame(&mut self, token: SessionToken, frame: ProviderFrame) {
-        let Some(stream) = self.streams.get(&token) else {
-            return;
-        };
-        if stream.try_send(frame).is_err() {
-            // The consumer does not read, or is gone: it may attach a new stream.
-            self.streams.remove(&token);
-        }
     }
 
     fn status(&self, now: Instant) -> ProviderStatus {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wayfare_api::Refusal;
 use wayfare_api::hermes::HermesClient;
 use wayfare_api::peer::{ConsumerLine, PeerService, serve_stream};
+use wayfare_api::{Refusal, ServeError};
 use wayfare_chain::VaultClient;
 use wayfare_identity::Address;
 use wayfare_payment::Chain;
@@ -30,13 +30,19 @@ const NO_ROOM: quinn::VarInt = quinn::VarInt::from_u32(2);
 /// Streams of one connection: a session needs two.
 const MAX_STREAMS: usize = 8;
 
-/// Answers consumers in the name of one exit.
+/// Takes what consumers ask to the owner of what they open, with what admission depends on.
 #[derive(Debug)]
-pub(crate) struct PeerDesk {
-    pub(crate) commands: mpsc::Sender<Command>,
+pub(crate) struct Reception<Q = OpenRequest, A = OpenReply> {
+    pub(crate) commands: mpsc::Sender<Command<Q, A>>,
     pub(crate) chain: Arc<VaultClient>,
     pub(crate) hermes_client: HermesClient,
     pub(crate) hermes: Address,
+}
+
+/// Answers consumers in the name of one exit.
+#[derive(Debug)]
+pub(crate) struct PeerDesk {
+    pub(crate) reception: Reception,
     /// What paths carry.
     pub(crate) paths: mpsc::Sender<PathChange>,
 }
@@ -54,22 +60,24 @@ impl PeerService for ConnectionDesk {
         _from: Option<SocketAddr>,
         request: OpenRequest,
     ) -> Result<OpenReply, Refusal> {
-        let reply = self.desk.open(request).await?;
+        // Signatures first: a stranger's request asks neither the chain nor the Hermes.
+        request.verify()?;
+        let consumer = request.agreement.consumer;
+        let reply = self.desk.reception.open(request, consumer).await?;
         // A connection that is lost needs no room.
         let _ = self.opened.send(reply.network).await;
         Ok(reply)
     }
 
     async fn converse(&self, line: ConsumerLine) -> Result<(), Refusal> {
-        self.desk.converse(line).await
+        self.desk.reception.converse(line).await
     }
 }
 
-impl PeerDesk {
-    async fn open(&self, request: OpenRequest) -> Result<OpenReply, Refusal> {
-        // Signatures first: a stranger's request asks neither the chain nor the Hermes.
-        request.verify()?;
-        let facts = self.facts(request.agreement.consumer).await?;
+impl<Q: Send + 'static, A: Send + 'static> Reception<Q, A> {
+    /// Asks the owner to open what a consumer wants.
+    pub(crate) async fn open(&self, request: Q, consumer: Address) -> Result<A, Refusal> {
+        let facts = self.facts(consumer).await?;
         let (answer, opened) = oneshot::channel();
         self.command(Command::Open {
             request: Box::new(request),
@@ -81,7 +89,7 @@ impl PeerDesk {
     }
 
     /// Accepts a stream; the frames go on in a task of their own.
-    async fn converse(&self, line: ConsumerLine) -> Result<(), Refusal> {
+    pub(crate) async fn converse(&self, line: ConsumerLine) -> Result<(), Refusal> {
         let (answer, attached) = oneshot::channel();
         let token = line.token;
         self.command(Command::Attach { token, answer }).await?;
@@ -89,42 +97,7 @@ impl PeerDesk {
         tokio::spawn(carry_frames(line, frames, self.commands.clone()));
         Ok(())
     }
-}
 
-/// Carries frames between a consumer's stream and the exit's owner until either ends.
-async fn carry_frames(
-    mut line: ConsumerLine,
-    mut frames: mpsc::Receiver<ProviderFrame>,
-    commands: mpsc::Sender<Command>,
-) {
-    loop {
-        tokio::select! {
-            frame = line.frames.next() => match frame {
-                Some(Ok(frame)) => {
-                    let command = Command::Frame { token: line.token, frame };
-                    if commands.send(command).await.is_err() {
-                        return;
-                    }
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "a consumer's stream broke");
-                    return;
-                }
-                None => return,
-            },
-            frame = frames.recv() => match frame {
-                Some(frame) => {
-                    if line.replies.send(frame).await.is_err() {
-                        return;
-                    }
-                }
-                None => return,
-            },
-        }
-    }
-}
-
-impl PeerDesk {
     /// Looks up what admission depends on: the deposit on the chain, and what the Hermes has already accepted.
     async fn facts(&self, consumer: Address) -> Result<AdmissionFacts, session::Refusal> {
         let account = async {
@@ -156,8 +129,41 @@ impl PeerDesk {
         })
     }
 
-    async fn command(&self, command: Command) -> Result<(), session::Refusal> {
+    async fn command(&self, command: Command<Q, A>) -> Result<(), session::Refusal> {
         self.commands.send(command).await.map_err(|_| stopping())
+    }
+}
+
+/// Carries frames between a consumer's stream and the exit's owner until either ends.
+async fn carry_frames<Q, A>(
+    mut line: ConsumerLine,
+    mut frames: mpsc::Receiver<ProviderFrame>,
+    commands: mpsc::Sender<Command<Q, A>>,
+) {
+    loop {
+        tokio::select! {
+            frame = line.frames.next() => match frame {
+                Some(Ok(frame)) => {
+                    let command = Command::Frame { token: line.token, frame };
+                    if commands.send(command).await.is_err() {
+                        return;
+                    }
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a consumer's stream broke");
+                    return;
+                }
+                None => return,
+            },
+            frame = frames.recv() => match frame {
+                Some(frame) => {
+                    if line.replies.send(frame).await.is_err() {
+                        return;
+                    }
+                }
+                None => return,
+            },
+        }
     }
 }
 
@@ -168,8 +174,21 @@ fn stopping() -> session::Refusal {
     )
 }
 
-/// Accepts connections until cancelled.
+/// Answers consumers until cancelled.
 pub(crate) async fn listen(endpoint: QuicEndpoint, desk: Arc<PeerDesk>, stop: CancellationToken) {
+    let (streams, until) = (stop.clone(), stop);
+    let serve = |connection| serve_connection(connection, Arc::clone(&desk), streams.clone());
+    accept(endpoint, serve, until).await;
+}
+
+/// Accepts connections until cancelled, and serves a bounded number at a time.
+pub(crate) async fn accept<F>(
+    endpoint: QuicEndpoint,
+    serve: impl Fn(quinn::Connection) -> F,
+    stop: CancellationToken,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let tasks = TaskTracker::new();
     loop {
@@ -182,9 +201,9 @@ pub(crate) async fn listen(endpoint: QuicEndpoint, desk: Arc<PeerDesk>, stop: Ca
             connection.close(NO_ROOM, b"no room for another connection");
             continue;
         };
-        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        let serving = serve(connection);
         tasks.spawn(async move {
-            serve_connection(&connection, desk, stop).await;
+            serving.await;
             drop(permit);
         });
     }
@@ -193,12 +212,11 @@ pub(crate) async fn listen(endpoint: QuicEndpoint, desk: Arc<PeerDesk>, stop: Ca
 }
 
 async fn serve_connection(
-    connection: &quinn::Connection,
+    connection: quinn::Connection,
     desk: Arc<PeerDesk>,
     stop: CancellationToken,
 ) {
-    let from = remote_address(connection);
-    let room = Arc::new(Semaphore::new(MAX_STREAMS));
+    let from = remote_address(&connection);
     let streams = TaskTracker::new();
     let (opened, networks) = mpsc::channel(MAX_STREAMS);
     let (path, changes, stopped) = (connection.clone(), desk.paths.clone(), stop.clone());
@@ -209,6 +227,28 @@ async fn serve_connection(
         }
     });
     let desk = Arc::new(ConnectionDesk { desk, opened });
+    let until = stop.clone();
+    let serve = |stream| {
+        serve_stream(
+            stream,
+            Some(from),
+            Arc::clone(&desk),
+            until.clone().cancelled_owned(),
+        )
+    };
+    accept_streams(&connection, streams, serve, stop).await;
+}
+
+/// Accepts the streams of a connection until it ends or is cancelled; `tasks` end with it.
+pub(crate) async fn accept_streams<F>(
+    connection: &quinn::Connection,
+    tasks: TaskTracker,
+    serve: impl Fn(BiStream) -> F,
+    stop: CancellationToken,
+) where
+    F: Future<Output = Result<(), ServeError>> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(MAX_STREAMS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             break;
@@ -218,15 +258,14 @@ async fn serve_connection(
             stream = BiStream::accept(connection) => stream,
         };
         let Ok(stream) = stream else { break };
-        let (desk, stop) = (Arc::clone(&desk), stop.clone());
-        streams.spawn(async move {
-            if let Err(error) = serve_stream(stream, Some(from), desk, stop.cancelled_owned()).await
-            {
+        let serving = serve(stream);
+        tasks.spawn(async move {
+            if let Err(error) = serving.await {
                 tracing::debug!(%error, "a control stream ended");
             }
             drop(permit);
         });
     }
-    streams.close();
-    streams.wait().await;
+    tasks.close();
+    tasks.wait().await;
 }
