@@ -113,6 +113,20 @@ pub fn run(given: &Given) -> anyhow::Result<Outcome> {
     close_report(given, report, &names, told, begun)
 }
 
+/// The part of the tests: one pair of each class, and a download whose relay dies.
+///
+/// # Errors
+/// When something does not work at all, or a check misses its bar.
+pub fn part() -> anyhow::Result<()> {
+    let mut survive = Given::of(&[("--survive", "")]);
+    survive.rest.push("relay-killed".to_owned());
+    for given in [Given::of(&[("--short", "")]), survive] {
+        let outcome = run(&given)?;
+        ensure!(outcome == Outcome::Passed, "a check missed its bar");
+    }
+    Ok(())
+}
+
 /// The cells of the command line; every cell when none is named.
 fn chosen(given: &Given) -> anyhow::Result<Vec<Cell>> {
     let named = given.values("--cell").iter().flat_map(|one| one.split(','));

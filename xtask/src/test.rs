@@ -8,7 +8,7 @@ use anyhow::bail;
 use crate::cli::{Given, Outcome};
 use crate::process::{self, cargo};
 use crate::report::{Bar, Report};
-use crate::{crash, demo, interrupt, need, progress, tidy, vectors};
+use crate::{crash, demo, interrupt, natlab, need, progress, tidy, vectors};
 
 /// One part of the tests.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +97,12 @@ pub const PARTS: &[Part] = &[
         shows: "three rounds of kill -9 under traffic lose nothing",
         needs: &["ip", "nft", "curl"],
         run: || run_here(crash::run, &[("--rounds", "3")]),
+    },
+    Part {
+        name: "natlab",
+        shows: "one pair of routers of each class is connected as it should be, and a dead relay survived",
+        needs: natlab::NEEDED,
+        run: natlab::part,
     },
 ];
 

@@ -14,7 +14,7 @@ use crate::demo::stage::{PER_GIB, PER_HOUR, UP, make_file, register_hermes, star
 use crate::lab::{Background, Lab, wait_for};
 use crate::progress::step;
 
-use super::kind::Kind;
+use super::kind::{Kind, V6};
 use super::programs::{Relays, SELL, provider_settings};
 use super::world::{Home, ON_443, ON_443_V6, World};
 
@@ -149,6 +149,9 @@ impl Services {
         let mut consumer = self.consumer.clone();
         consumer.at = home.host.clone();
         self.introduce(&mut consumer, kind.is_v6_only())?;
+        if kind.v6 != V6::None {
+            consumer.set(&[("listen", "[::]:0")])?;
+        }
         Ok(consumer)
     }
 
