@@ -11,8 +11,13 @@ use crate::chance::Chance;
 use crate::description::Capabilities;
 use crate::observation::NatClass;
 
-/// How long plain punching is tried before the first guess.
+/// How long plain punching is tried before the first guess, as long as nothing is known of the round trip.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// Once the way through the relay is measured it is tried for so long: openers leave and starts differ,
+const OPENERS_LEAVE: Duration = Duration::from_millis(300);
+/// and then a plain punch needs two round trips of the direct way, which is hardly longer; twice that for losses.
+const ROUND_TRIPS: u32 = 4;
+const LEAST_PATIENCE: Duration = Duration::from_millis(700);
 /// The hard side begins so much earlier: the caller starts half a round trip to the relay after the callee, and 256
 /// openers take 80 ms. Guesses that come before them are wasted.
 const HEAD_START: Duration = Duration::from_millis(200);
@@ -51,6 +56,7 @@ enum State {
     Idle,
     /// Plain punching is tried first.
     Waiting {
+        since: Instant,
         at: Instant,
     },
     /// Hard side: the driver opens sockets.
@@ -119,7 +125,7 @@ impl Birthday {
     pub(super) fn next_at(&self) -> Option<Instant> {
         match &self.state {
             State::Idle => None,
-            State::Waiting { at } => Some(*at),
+            State::Waiting { at, .. } => Some(*at),
             State::Opening { until, .. } => Some(*until),
             State::Open { next_at, .. } | State::Guessing { next_at, .. } => Some(*next_at),
         }
@@ -161,14 +167,28 @@ impl Finder {
     /// A round began: if it can need a birthday punch, one is awaited.
     pub(super) fn await_birthday(&mut self) {
         if !self.birthday.is_running() && self.may_guess() {
-            let is_hard_side = self.ours.nat == NatClass::Random;
-            let early = if is_hard_side {
-                HEAD_START
-            } else {
-                Duration::ZERO
-            };
-            let at = self.now + PATIENCE - early;
-            self.birthday.state = State::Waiting { at };
+            let (since, at) = (self.now, self.now + self.patience());
+            self.birthday.state = State::Waiting { since, at };
+        }
+    }
+
+    /// The way through the relay was measured: a short one tells sooner that plain punching is in vain.
+    pub(super) fn reconsider_birthday(&mut self) {
+        let patience = self.patience();
+        if let State::Waiting { since, at } = &mut self.birthday.state {
+            *at = *since + patience;
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let relayed = self.pairs.all.iter().filter(|pair| pair.is_fallback());
+        let patience = match relayed.filter_map(|pair| pair.rtt).min() {
+            Some(rtt) => (OPENERS_LEAVE + rtt * ROUND_TRIPS).clamp(LEAST_PATIENCE, PATIENCE),
+            None => PATIENCE,
+        };
+        match self.ours.nat {
+            NatClass::Random => patience - HEAD_START,
+            _ => patience,
         }
     }
 

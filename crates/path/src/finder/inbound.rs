@@ -110,6 +110,7 @@ impl Finder {
         self.schedule_beat(at);
         self.follow(at);
         self.choose();
+        self.reconsider_birthday();
         Handled::Pong
     }
 
