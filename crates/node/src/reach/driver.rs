@@ -2,6 +2,7 @@
 //! decide which path is good.
 
 mod again;
+mod calls;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -13,14 +14,15 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
-use wayfare_nat::{CallError, Mapper, Opened, Ring, Swarm, SwarmEvent};
+use wayfare_nat::{Mapper, Ring, Swarm, SwarmEvent};
 use wayfare_path::{
-    Answer, Attempt, Ephemeral, Finder, ObserveLimiter, Offer, Role, Setup, Socket, Tag, Verified,
+    Answer, Ephemeral, Finder, ObserveLimiter, Offer, Role, Setup, Socket, Tag, Verified,
     observe_reply, observe_request, observe_result, tag_of,
 };
 use wayfare_transport::{Carried, Clock, Probes, SharedSocket, is_virtual};
 
 use self::again::Came;
+use self::calls::{Calling, Early};
 use super::birthday::{Extras, Heard};
 use super::carriers::{Carriers, Turn};
 use super::fresh::newest_flow;
@@ -32,10 +34,6 @@ use crate::provider::sleep_until;
 use crate::traffic::Traffic;
 use crate::{NodeError, chance};
 
-/// How long a caller waits for those who see it before it tells its peer where it is: twice a long round trip.
-const LOOK_AROUND: Duration = Duration::from_millis(400);
-/// As before, when no relay answers over plain UDP: until pipes stand, or cannot be opened.
-const LOOK_FURTHER: Duration = Duration::from_secs(10);
 /// Our own look at the place, and at who has gone.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// How often relays are asked how they see us: mappings of 30 s stay, and a change is noticed.
@@ -67,23 +65,8 @@ impl std::fmt::Debug for Command {
     }
 }
 
-/// A call that is under way.
-struct Calling {
-    node: NodeId,
-    attempt: Attempt,
-    ephemeral: Ephemeral,
-    /// Relays not tried yet, the best last.
-    relays: Vec<NodeAddress>,
-    /// All of them.
-    all: Vec<NodeAddress>,
-    /// No relay has answered in the usual time.
-    patient: bool,
-    reply: Reply,
-}
-
 /// A call that waits until our NAT's count is known.
 type Counted = (Ring, Option<SocketAddr>);
-type Called = (Calling, NodeAddress, Result<Opened, CallError>);
 
 pub(super) struct Driver {
     key: NodeKey,
@@ -102,6 +85,7 @@ pub(super) struct Driver {
     due: HashMap<u64, Instant>,
     next_link: u64,
     calls: FuturesUnordered<BoxFuture<'static, Came>>,
+    early: Early,
     counting: FuturesUnordered<BoxFuture<'static, Counted>>,
     /// Callers who look around first, and until when.
     looking: Vec<(Instant, Calling)>,
@@ -155,6 +139,7 @@ impl Driver {
             due: HashMap::new(),
             next_link: 0,
             calls: FuturesUnordered::new(),
+            early: Early::default(),
             counting: FuturesUnordered::new(),
             looking: Vec::new(),
             asked: HashMap::new(),
@@ -204,7 +189,7 @@ impl Driver {
                 },
                 Some(heard) = self.heard.recv() => self.handle_probe(&heard).await,
                 Some(came) = self.calls.next(), if !self.calls.is_empty() => match came {
-                    Came::New(called) => self.called(*called),
+                    Came::New(called) => self.called(*called).await,
                     Came::Again(recalled) => self.recalled(recalled).await,
                 },
                 Some((ring, seen)) = self.counting.next(), if !self.counting.is_empty() => {
@@ -221,42 +206,6 @@ impl Driver {
                 _ = look_after.tick() => self.look_after().await,
             }
         }
-    }
-
-    /// Asks the relays how they see us, and lets the swarm connect to them meanwhile.
-    async fn look_around(&mut self, node: NodeId, relays: Vec<NodeAddress>, reply: Reply) {
-        let made = chance::bytes::<16>().and_then(|attempt| Ok((attempt, chance::bytes()?)));
-        let (attempt, seed) = match made {
-            Ok(made) => made,
-            Err(error) => {
-                let _ = reply.send(Err(error));
-                return;
-            }
-        };
-        self.seen_by.clear();
-        for relay in &relays {
-            // A pipe that stands is used as long as it does.
-            if self.carriers.address(relay.node).is_none() {
-                self.ask(*relay);
-            }
-        }
-        for relay in one_of_each(&relays) {
-            if self.carriers.address(relay.node).is_none() {
-                self.carriers.watch(relay, false, Clock::now());
-                self.swarm.dial(relay).await;
-            }
-        }
-        let calling = Calling {
-            node,
-            attempt: Attempt(attempt),
-            ephemeral: Ephemeral::from_seed(seed),
-            all: relays.clone(),
-            relays,
-            patient: false,
-            reply,
-        };
-        self.looking.push((Clock::now() + LOOK_AROUND, calling));
-        self.call_those_who_looked();
     }
 
     /// Lets a relay ring us from now on, over plain UDP if it answers.
@@ -294,111 +243,6 @@ impl Driver {
             }
             Turn::Failed => self.call_those_who_looked(),
         }
-    }
-
-    /// Calls begin when all relays can be reached, or time is up and one can; the relay that answered first over plain UDP is
-    /// called first, and those behind pipes last.
-    fn call_those_who_looked(&mut self) {
-        let now = Clock::now();
-        let mut waiting = Vec::new();
-        for (until, mut calling) in std::mem::take(&mut self.looking) {
-            let by_pipe = |relay: &NodeAddress| self.carriers.address(relay.node);
-            let reached =
-                |relay: &&NodeAddress| self.seen_by.contains(&relay.at) || by_pipe(relay).is_some();
-            let count = calling.relays.iter().filter(reached).count();
-            let mut until = until;
-            if count == 0 && !calling.patient && now >= until {
-                calling.patient = true;
-                until = now + LOOK_FURTHER;
-            }
-            let in_time = !calling.patient && now < until;
-            let hopeless = |relay: &NodeAddress| self.carriers.is_hopeless(relay.node);
-            let over = now >= until || calling.relays.iter().all(hopeless);
-            let waits = match count {
-                0 => in_time || !over,
-                some => some < calling.relays.len() && in_time,
-            };
-            if waits {
-                waiting.push((until, calling));
-                continue;
-            }
-            let order = |relay: &NodeAddress| {
-                let answered = self.seen_by.iter().position(|by| *by == relay.at);
-                answered.unwrap_or(usize::MAX - usize::from(by_pipe(relay).is_some()))
-            };
-            calling
-                .relays
-                .sort_by_key(|relay| std::cmp::Reverse(order(relay)));
-            self.call(calling);
-        }
-        self.looking = waiting;
-    }
-
-    fn call(&mut self, mut calling: Calling) {
-        let Some(mut relay) = calling.relays.pop() else {
-            let _ = calling.reply.send(Err(NodeError::NoProposal));
-            return;
-        };
-        if let Some(pipe) = self.carriers.address(relay.node) {
-            relay.at = pipe;
-        }
-        let ours = self.place.description(calling.ephemeral.public());
-        let offer = Offer::sign(&self.key, calling.node, calling.attempt, 0, &ours).to_bytes();
-        let swarm = self.swarm.clone();
-        self.calls.push(Box::pin(async move {
-            let opened = swarm.call(relay, calling.node, offer).await;
-            Came::New(Box::new((calling, relay, opened)))
-        }));
-    }
-
-    fn called(&mut self, (calling, relay, opened): Called) {
-        match self.linked(&calling, relay, opened) {
-            Ok(link) => {
-                if calling.reply.send(Ok(link)).is_err() {
-                    tracing::debug!("nobody waits for a link any more");
-                }
-            }
-            // Another relay may do better.
-            Err(error) if !calling.relays.is_empty() => {
-                tracing::debug!(%error, "the next relay is called");
-                self.call(calling);
-            }
-            Err(error) => {
-                let _ = calling.reply.send(Err(error));
-            }
-        }
-    }
-
-    fn linked(
-        &mut self,
-        calling: &Calling,
-        relay: NodeAddress,
-        opened: Result<Opened, CallError>,
-    ) -> Result<super::Link, NodeError> {
-        let opened = opened?;
-        let theirs = Answer::from_bytes(&opened.answer)
-            .and_then(|answer| answer.verify(calling.node, self.key.id(), calling.attempt))?;
-        let carried = self.open_relayed(opened.relay, opened.channel)?;
-        let channel = Channel {
-            relay: relay.node,
-            number: opened.channel,
-        };
-        let ephemeral = &calling.ephemeral;
-        let way = (channel, opened.relay, carried);
-        let (id, path) = self.link(Role::Caller, ephemeral, theirs, opened.seen, way)?;
-        if let Some(link) = self.links.get_mut(&id) {
-            link.relays.clone_from(&calling.all);
-        }
-        let (closer, closed) = oneshot::channel::<()>();
-        self.closed.push(Box::pin(async move {
-            // Never sent to: it ends when the other end is dropped.
-            let _ = closed.await;
-            id
-        }));
-        Ok(super::Link {
-            path,
-            _closer: closer,
-        })
     }
 
     /// Begins to find paths to a peer.
@@ -466,9 +310,11 @@ impl Driver {
                     number: channel,
                 };
                 let us = self.key.id();
-                if let Some(id) = self.by_channel.get(&channel).copied()
-                    && let Some(link) = self.links.get_mut(&id)
-                {
+                let Some(id) = self.by_channel.get(&channel).copied() else {
+                    self.heard_early(channel, word, seen);
+                    return;
+                };
+                if let Some(link) = self.links.get_mut(&id) {
                     link.hear(&word, us, seen);
                     self.drive(id).await;
                 }

@@ -11,7 +11,8 @@ use wayfare_transport::{Carried, Clock, is_virtual};
 
 use super::super::carriers::Carrier;
 use super::super::link::Channel;
-use super::{Called, Driver};
+use super::Driver;
+use super::calls::Called;
 use crate::NodeError;
 
 /// Between calls in vain: 0.5 s, doubled up to six times.
