@@ -7,3 +7,4 @@ mod discovery;
 mod hermes;
 mod nouns;
 mod peer;
+mod relay;

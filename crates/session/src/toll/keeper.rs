@@ -469,10 +469,6 @@ impl TollKeeper {
             return;
         }
         let (id, usage) = (toll.agreement.id, toll.odometer.usage());
-        let gate = match self.collector.gate(id, &usage) {
-            Gate::Open => GateState::Open,
-            Gate::Closed(why) => GateState::Closed(why.to_string()),
-        };
         let unit = u128::from(GIB);
         let per_gib = toll.agreement.price.per_gib;
         let paid_for = bought(self.collector.credit(id), unit, per_gib);
@@ -484,6 +480,12 @@ impl TollKeeper {
                 let end = toll.odometer.shown().saturating_add(bytes);
                 end.saturating_sub(usage.bytes())
             }
+        };
+        let gate = match self.collector.gate(id, &usage) {
+            Gate::Closed(why) => GateState::Closed(why.to_string()),
+            Gate::Open if until > toll.odometer.shown() => GateState::Open,
+            // To the byte: the gate of a session is asked before a packet, and this one after it.
+            Gate::Open => GateState::Closed("the credit is used up".into()),
         };
         let node = toll.node;
         let further = toll.until != Some(until);
