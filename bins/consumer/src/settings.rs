@@ -92,7 +92,7 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         key: "chunk",
         preset: None,
-        help: "first payment, smallest units; a mebibyte's or a second's price by default",
+        help: "first payment, smallest units; by default what flows in three round trips, 1 to 16 mebibytes",
     },
 ];
 

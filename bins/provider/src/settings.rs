@@ -106,12 +106,12 @@ pub(crate) const TABLE: &[Setting] = &[
     Setting {
         key: "chunk",
         preset: None,
-        help: "largest first chunk accepted; two mebibytes' price by default",
+        help: "largest first chunk accepted; 32 mebibytes' price by default",
     },
     Setting {
         key: "chunk_limit",
         preset: None,
-        help: "most credit for one session; 128 chunks by default",
+        help: "most credit for one session; 256 mebibytes' price by default",
     },
     Setting {
         key: "device",
@@ -255,16 +255,19 @@ fn offer(settings: &Settings) -> Result<Offer, Failure> {
     };
     let chunk: Amount = match settings.parse("chunk")? {
         Some(chunk) => chunk,
+        // Twice what a consumer asks for whose payments take half a second: it has paid as much by then.
         None => price
             .per_gib
-            .mul_div_down(2, 1_024)
+            .mul_div_down(32, 1_024)
             .max(price.per_hour.mul_div_down(2, 3_600))
             .max(Amount::from_units(2)),
     };
     let chunk_limit = match settings.parse("chunk_limit")? {
         Some(limit) => limit,
         // What a consumer asks for by default: 256 MiB, or 256 seconds.
-        None => chunk.mul_div_down(128, 1),
+        None => chunk
+            .mul_div_down(8, 1)
+            .max(price.per_hour.mul_div_down(256, 3_600)),
     };
     let contact: Vec<SocketAddr> = settings.list("advertise")?;
     let relays: Vec<NodeAddress> = settings.list("relays")?;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
-use wayfare_api::ApiError;
+use wayfare_api::peer::PeerClient;
+use wayfare_api::{ApiError, RefusalCode};
 use wayfare_discovery::Proposal;
 use wayfare_identity::{NodeId, NodeKey, TunnelBinding};
 use wayfare_nat::MapperConfig;
@@ -16,7 +17,7 @@ use wayfare_payment::{Agreement, Amount, Price};
 use wayfare_session::{ConsumerSession, ConsumerSetup, Hello, OpenReply, OpenRequest};
 use wayfare_transport::{
     Clock, Pump, QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, Tun, TunnelReceiver,
-    discovered, quic_endpoint,
+    discovered, path_payload, quic_endpoint,
 };
 use wayfare_tunnel::{EndpointConfig, StaticSecret};
 
@@ -37,9 +38,17 @@ const EVENTS: usize = 256;
 const HEAD_START: Duration = Duration::from_millis(500);
 /// Between the first tries of one address and the next (RFC 8305 section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// The default first chunk: one second at the hourly price or a mebibyte, whichever costs more.
+/// The least default first chunk: one second at the hourly price or a mebibyte, whichever costs more.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// The most credit: this many default first chunks, 256 MiB at a price for traffic. That is half a second at 4 Gb/s, in which
+/// What the default first chunk lets flow while a payment is on its way, in bytes a second: 256 Mb/s. A stream finds its pace in
+/// its first second and may need many more to find another one: with credit for 20 Mb/s a sender that models its path (BBR) took
+/// 12 s to reach 80.
+const CHUNK_RATE: u64 = 32_000_000;
+/// A payment takes three round trips: to us, and twice to the Hermes, taken to be as far away.
+const PAYMENT_TRIPS: u32 = 3;
+/// The largest default first chunk, in least ones: 16 MiB, of a way of 175 ms. Providers accept twice as much.
+const CHUNK_MOST: u64 = 16;
+/// The most credit: this many least first chunks, 256 MiB at a price for traffic. That is half a second at 4 Gb/s, in which
 /// two payments fit; it is earned by having paid eight times as much.
 const CHUNK_GROWTH: u128 = 256;
 
@@ -77,13 +86,19 @@ impl Default for ConnectOptions {
 #[derive(Debug)]
 struct Opened {
     connection: quinn::Connection,
-    request: OpenRequest,
-    reply: OpenReply,
-    tunnel_secret: StaticSecret,
+    agreed: Agreed,
     at: SocketAddr,
     link: Option<Link>,
     /// Since when the path's search has been going on.
     since: Instant,
+}
+
+/// Terms that both have signed.
+#[derive(Debug)]
+struct Agreed {
+    request: OpenRequest,
+    reply: OpenReply,
+    tunnel_secret: StaticSecret,
 }
 
 /// Our own socket and who we are on it.
@@ -159,29 +174,45 @@ impl Node {
                 theirs: proposal.chain_id,
             });
         }
-        let agreement = self.terms(proposal, options)?;
         let (way, receiver) = OwnWay::open(options)?;
+        let needed = options.chunk.unwrap_or(least_chunk(&proposal.price));
         let funded = async {
-            let account = self.account().await?;
-            if account.spendable < agreement.chunk {
-                return Err(NodeError::Unfunded {
-                    spendable: account.spendable,
-                    needed: agreement.chunk,
-                });
+            let spendable = self.account().await?.spendable;
+            if spendable < needed {
+                return Err(NodeError::Unfunded { spendable, needed });
             }
-            Ok(())
+            Ok(spendable)
         };
         // The chain is asked while the provider is reached; nothing is agreed upon before both have answered.
-        let (reached, ()) = tokio::try_join!(reach(&way, proposal), funded)?;
-        let opened = self.open(reached, agreement).await?;
+        let (reached, spendable) = tokio::try_join!(reach(&way, proposal), funded)?;
+        let most = options.budget.map_or(spendable, |it| it.min(spendable));
+        let usual = default_chunk(&proposal.price, reached.0.rtt()).min(most.max(needed));
+        let chunk = options.chunk.unwrap_or(usual);
+        let since = Clock::now();
+        let client = peer_client(&reached.0).await?;
+        let agreed = match self.agree(&client, self.terms(proposal, chunk)?).await {
+            // Some give less credit than a long way needs.
+            Err(error) if chunk > needed && are_not_offered(&error) => {
+                tracing::debug!(%error, "the least first chunk is offered instead");
+                self.agree(&client, self.terms(proposal, needed)?).await?
+            }
+            agreed => agreed?,
+        };
+        let (connection, at, link) = reached;
+        let opened = Opened {
+            connection,
+            agreed,
+            at,
+            link,
+            since,
+        };
         self.start(opened, way, receiver, proposal.node, tun, options)
             .await
     }
 
-    fn terms(&self, proposal: &Proposal, options: &ConnectOptions) -> Result<Agreement, NodeError> {
-        let usual = default_chunk(&proposal.price);
-        let chunk = options.chunk.unwrap_or(usual);
-        let chunk_limit = usual.mul_div_down(CHUNK_GROWTH, 1).max(chunk);
+    fn terms(&self, proposal: &Proposal, chunk: Amount) -> Result<Agreement, NodeError> {
+        let least = least_chunk(&proposal.price);
+        let chunk_limit = least.mul_div_down(CHUNK_GROWTH, 1).max(chunk);
         Ok(Agreement {
             id: agreement_id(chance::bytes()?),
             consumer: self.identity(),
@@ -196,12 +227,8 @@ impl Node {
         })
     }
 
-    async fn open(
-        &self,
-        (connection, at, link): (quinn::Connection, SocketAddr, Option<Link>),
-        agreement: Agreement,
-    ) -> Result<Opened, NodeError> {
-        let since = Clock::now();
+    /// Signs terms and has the provider sign them.
+    async fn agree(&self, client: &PeerClient, agreement: Agreement) -> Result<Agreed, NodeError> {
         let unsigned = |error: wayfare_identity::SignError| NodeError::Setting(error.to_string());
         let tunnel_secret = StaticSecret::from_bytes(chance::bytes()?);
         let binding = TunnelBinding::sign(
@@ -221,16 +248,11 @@ impl Node {
             consumer_signature,
             binding,
         };
-        let client = peer_client(&connection).await?;
         let reply = client.open(&request).await.map_err(provider_error)?;
-        Ok(Opened {
-            connection,
+        Ok(Agreed {
             request,
             reply,
             tunnel_secret,
-            at,
-            link,
-            since,
         })
     }
 
@@ -245,13 +267,16 @@ impl Node {
     ) -> Result<Session, NodeError> {
         let Opened {
             connection,
-            request,
-            reply,
-            tunnel_secret,
+            agreed,
             at,
             link,
             since,
         } = opened;
+        let Agreed {
+            request,
+            reply,
+            tunnel_secret,
+        } = agreed;
         let terms = reply.verify(&request)?;
         let agreement = terms.agreement;
         let payments =
@@ -275,10 +300,8 @@ impl Node {
         let session = ConsumerSession::new(setup, Clock::now()).map_err(|error| {
             NodeError::Setting(format!("the provider's tunnel key is unusable: {error}"))
         })?;
-        // Devices begin with what is known by then; what they advertise to others before stays with those flows.
-        let patience = FIRST_SEARCH.saturating_sub(Clock::now().saturating_duration_since(since));
-        let (tell, payload) = watch::channel(discovered(&connection, patience).await);
-        let mtu = MtuWatch::new(payload, network.mtu);
+        let (tell, payload) = watch::channel(path_payload(&connection));
+        let mtu = MtuWatch::new(payload.clone(), network.mtu);
         let (to_provider, outbox) = mpsc::channel(FRAMES);
         let (inbox, from_provider) = mpsc::channel(FRAMES);
         let (commands, command_queue) = mpsc::channel(16);
@@ -287,10 +310,10 @@ impl Node {
             endpoint: way.endpoint.clone(),
             node,
             token,
-            connection,
+            connection: connection.clone(),
             at,
             path: link.as_ref().map(|link| link.path.clone()),
-            payload: tell,
+            payload: tell.clone(),
         };
         let carrier = tokio::spawn(control.carry(outbox, inbox));
         let framing = plane::framing(tun.mtu());
@@ -305,7 +328,7 @@ impl Node {
                 payer: self.payer.clone(),
             },
             payments,
-            mtu: mtu.clone(),
+            mtu,
             path: link.as_ref().map(watched),
             to_provider,
             from_provider,
@@ -329,11 +352,16 @@ impl Node {
             way.endpoint.close().await;
             end
         });
+        // Devices begin with what is known by then; what they advertise to others before stays with those flows. Tunnel and
+        // payments have begun meanwhile.
+        let patience = FIRST_SEARCH.saturating_sub(Clock::now().saturating_duration_since(since));
+        let found = discovered(&connection, patience).await;
+        tell.send_if_modified(|known| std::mem::replace(known, found) != found);
         Ok(Session {
             agreement,
             network,
             provider: at,
-            mtu,
+            mtu: MtuWatch::new(payload, network.mtu),
             commands,
             events,
             task,
@@ -346,6 +374,17 @@ fn provider_error(source: ApiError) -> NodeError {
     NodeError::Service {
         what: "the provider",
         source,
+    }
+}
+
+/// Whether a provider does not offer such terms.
+fn are_not_offered(error: &NodeError) -> bool {
+    match error {
+        NodeError::Service {
+            source: ApiError::Refused { refusal, .. },
+            ..
+        } => refusal.code == RefusalCode::Terms,
+        _ => false,
     }
 }
 
@@ -421,11 +460,52 @@ fn watched(link: &Link) -> watch::Receiver<PathNow> {
     path
 }
 
-fn default_chunk(price: &Price) -> Amount {
-    let traffic = price
-        .per_gib
-        .mul_div_down(u128::from(CHUNK_BYTES), u128::from(wayfare_payment::GIB));
+/// The price of a mebibyte or a second, and not nothing.
+fn least_chunk(price: &Price) -> Amount {
     let second = price.per_hour.mul_div_down(1, 3_600);
     let unit = Amount::from_units(1);
-    traffic.max(second).max(unit)
+    traffic_price(price, CHUNK_BYTES).max(second).max(unit)
+}
+
+/// What lets a stream flow while a payment is on its way, by the round trip to the provider.
+fn default_chunk(price: &Price, round_trip: Duration) -> Amount {
+    let payment = (round_trip * PAYMENT_TRIPS).as_millis();
+    let bytes = u128::from(CHUNK_RATE) * payment / 1_000;
+    let most = CHUNK_BYTES * CHUNK_MOST;
+    let bytes = u64::try_from(bytes).map_or(most, |bytes| bytes.min(most));
+    traffic_price(price, bytes).max(least_chunk(price))
+}
+
+fn traffic_price(price: &Price, bytes: u64) -> Amount {
+    let gib = u128::from(wayfare_payment::GIB);
+    price.per_gib.mul_div_down(u128::from(bytes), gib)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_chunk_is_what_flows_while_a_payment_is_on_its_way() {
+        let units = Amount::from_units;
+        // One unit a byte.
+        let price = Price {
+            per_hour: units(0),
+            per_gib: units(1 << 30),
+        };
+        let check = |millis, bytes| {
+            let chunk = default_chunk(&price, Duration::from_millis(millis));
+            assert_eq!(chunk, units(bytes), "{millis} ms");
+        };
+        check(0, 1 << 20);
+        check(10, 1 << 20);
+        check(100, 9_600_000);
+        check(175, 16 << 20);
+        check(100_000, 16 << 20);
+        let by_time = Price {
+            per_hour: units(7_200),
+            per_gib: units(0),
+        };
+        assert_eq!(default_chunk(&by_time, Duration::from_secs(1)), units(2));
+    }
 }
