@@ -17,6 +17,8 @@
 //! crowded network, and an answer takes one record of each network in turn. What is left: whoever answers truthfully from many
 //! networks next to a topic can hide that topic. It refuses to know what records mean, and to keep any after its time.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzzed;
 mod limits;
 mod lookup;
 mod passing;

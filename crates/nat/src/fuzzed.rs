@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::calls::{MAX_MESSAGE, Reply, Request};
+use crate::dht::fuzzed::topic;
 use crate::mapping::fuzzed::{nat_pmp, pcp, upnp};
 use crate::message::parse;
 
@@ -33,6 +34,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("pcp", pcp),
     ("nat_pmp", nat_pmp),
     ("upnp", upnp),
+    ("topic", topic),
 ];
 
 /// What is asked of a relay, or by one, and what is answered: what can be read can be said again.
@@ -41,24 +43,23 @@ fn call(bytes: &[u8]) -> Ending {
         return Ending::Refused;
     };
     Ending::accepted_if(if choice & 1 == 0 {
-        is_read::<Request>(message)
+        read::<Request>(message, MAX_MESSAGE).is_some()
     } else {
-        is_read::<Reply>(message)
+        read::<Reply>(message, MAX_MESSAGE).is_some()
     })
 }
 
-fn is_read<M: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> bool {
-    let Ok(message) = parse::<M>(bytes, MAX_MESSAGE) else {
-        return false;
-    };
-    assert!(bytes.len() <= MAX_MESSAGE);
+/// Reads a message of one of our protocols, and makes sure that it can be said again.
+pub(crate) fn read<M: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    bytes: &[u8],
+    most: usize,
+) -> Option<M> {
+    let message = parse::<M>(bytes, most).ok()?;
+    assert!(bytes.len() <= most);
     let again = postcard::to_stdvec(&message).expect("what was read can be written");
     assert!(again.len() <= bytes.len(), "the shortest form is written");
-    assert_eq!(
-        parse::<M>(&again, MAX_MESSAGE).ok().as_ref(),
-        Some(&message)
-    );
-    true
+    assert_eq!(parse::<M>(&again, most).ok().as_ref(), Some(&message));
+    Some(message)
 }
 
 /// A fuzzer's bytes, read as choices; past the end everything is zero.

@@ -9,7 +9,7 @@ use crate::message::MessageCodec;
 /// The longest record, bytes.
 pub const MAX_VALUE: usize = 4_096;
 /// A record and what is around it.
-const MAX_QUESTION: usize = MAX_VALUE + 64;
+pub(crate) const MAX_QUESTION: usize = MAX_VALUE + 64;
 /// The records of one answer, bytes together.
 pub(crate) const ANSWER_BYTES: usize = 48 << 10;
 /// The records of one answer: each costs the asker a verification, 0.1 ms.
@@ -17,7 +17,7 @@ pub(crate) const ANSWER_VALUES: usize = 128;
 /// The nodes of one answer.
 pub(crate) const ANSWER_NODES: usize = 20;
 /// Records, their lengths, and 20 nodes of at most 52 bytes.
-const MAX_ANSWER: usize = ANSWER_BYTES + 4 * ANSWER_VALUES + 64 * ANSWER_NODES;
+pub(crate) const MAX_ANSWER: usize = ANSWER_BYTES + 4 * ANSWER_VALUES + 64 * ANSWER_NODES;
 
 pub(crate) const PROTOCOL: &str = "/wayfare/topic/1";
 
