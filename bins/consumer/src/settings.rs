@@ -94,6 +94,11 @@ pub(crate) const TABLE: &[Setting] = &[
         preset: None,
         help: "first payment, smallest units; by default what flows in three round trips, 1 to 16 mebibytes",
     },
+    Setting {
+        key: "relay_price_most",
+        preset: None,
+        help: "most that a relay on the way may ask per GiB, smallest units; by default the provider's own price, 0 for free relays only",
+    },
 ];
 
 /// The network that the settings describe.

@@ -11,7 +11,7 @@ use wayfare_identity::Address;
 use wayfare_node::{
     Amount, Carrier, CloseReason, ConnectOptions, ConsumerEvent, GateState, LocalControl, Node,
     PathNow, Price, Proposal, ProposalShown, Query, SessionEvent, SessionReport, SystemTunnel,
-    Tier,
+    Tier, TollNews,
 };
 
 use crate::settings::{failure, network, node, socket};
@@ -209,6 +209,7 @@ impl Run<'_> {
             budget: self.budget,
             chunk: self.settings.parse("chunk")?,
             port_mapping: self.settings.need("port_mapping")?,
+            relay_price_most: self.settings.parse("relay_price_most")?,
             ..ConnectOptions::default()
         };
         let gate = self.settings.parse("kill_switch")?.unwrap_or(true);
@@ -246,7 +247,12 @@ impl Run<'_> {
             return Ok(ended);
         };
         let (reason, report) = (end.reason.to_string(), &end.report);
-        self.budget = self.budget.map(|left| left.saturating_sub(report.promised));
+        let toll = report
+            .relay
+            .as_ref()
+            .map_or(Amount::ZERO, |relay| relay.promised);
+        let cost = report.promised.saturating_add(toll);
+        self.budget = self.budget.map(|left| left.saturating_sub(cost));
         event(
             self.output,
             &json!({"event": "closed", "reason": reason, "report": report}),
@@ -361,10 +367,73 @@ fn tell(happened: &SessionEvent, tunnel: &SystemTunnel, begun: Instant, output: 
             format!("an invoice was not paid: {why}"),
         ),
     };
+        SessionEvent::Toll(news) => toll(news),
     event(output, &value, &text);
 }
 
 /// A kind of path in a word.
+/// What happens between us and a relay that asks for a price.
+fn toll(news: &TollNews) -> (serde_json::Value, String) {
+    let (state, rest, text) = match news {
+        TollNews::Agreed {
+            relay,
+            operator,
+            per_gib,
+        } => (
+            "agreed",
+            json!({"relay": relay.to_string(), "operator": operator, "per_gib": per_gib}),
+            format!("the relay on the way is paid {per_gib} per GiB"),
+        ),
+        TollNews::TooDear { per_gib, most } => (
+            "too_dear",
+            json!({"per_gib": per_gib, "most": most}),
+            format!(
+                "the relay on the way asks for {per_gib} per GiB, more than relay_price_most ({most}): only what it passes for nothing goes through it"
+            ),
+        ),
+        TollNews::NotAgreed(why) => (
+            "not_agreed",
+            json!({"why": why}),
+            format!("no agreement with the relay on the way: {why}"),
+        ),
+        TollNews::Paid(total) => (
+            "paid",
+            json!({"total": total}),
+            format!("paid {total} to the relay"),
+        ),
+        TollNews::Gate(GateState::Open) => (
+            "gate",
+            json!({"open": true}),
+            "the relay lets traffic pass".to_owned(),
+        ),
+        TollNews::Gate(GateState::Closed(why)) => (
+            "gate",
+            json!({"open": false, "why": why}),
+            format!("the relay holds traffic back: {why}"),
+        ),
+        TollNews::InvoiceRefused(why) => (
+            "invoice_refused",
+            json!({"why": why}),
+            format!("an invoice of the relay was not paid: {why}"),
+        ),
+        TollNews::Draining(seconds) => (
+            "draining",
+            json!({"seconds": seconds}),
+            format!("the relay stops within {seconds} s"),
+        ),
+        TollNews::Closed(why) => (
+            "closed",
+            json!({"why": why}),
+            format!("the relay is not paid any more: {why}"),
+        ),
+    };
+    let mut value = json!({"event": "toll", "state": state});
+    if let (Some(value), serde_json::Value::Object(rest)) = (value.as_object_mut(), rest) {
+        value.extend(rest);
+    }
+    (value, text)
+}
+
 fn tier(tier: Tier) -> &'static str {
     match tier {
         Tier::Lan => "lan",
@@ -404,7 +473,15 @@ fn event(output: Output, value: &serde_json::Value, text: &str) {
 
 fn summary(report: &SessionReport) -> String {
     format!(
-        "; {} up, {} down, {} promised in {} promises",
+    let toll = report.relay.as_ref().filter(|relay| relay.promises > 0);
+    let toll = toll.map_or_else(String::new, |relay| {
+        format!(
+            "; {} promised to the relay for {} bytes",
+            relay.promised,
+            relay.usage.bytes()
+        )
+    });
+        "; {} up, {} down, {} promised in {} promises{toll}",
         report.usage.up, report.usage.down, report.promised, report.promises
     )
 }

@@ -5,6 +5,7 @@ mod driver;
 mod line;
 mod payer;
 mod system;
+mod toll;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::{Network, NodeError};
 
 pub use self::connect::ConnectOptions;
 pub use self::system::SystemTunnel;
+pub use self::toll::{TollNews, TollReport};
 
 /// A consumer: one identity, one channel at one Hermes, any number of sessions.
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub enum SessionEvent {
     /// The path to the provider, when it was not simply dialed: first the one that the session begins with, then each change.
     Path(PathNow),
 }
+    /// Between us and the relay on the way to the provider.
+    Toll(TollNews),
 
 /// A session in numbers.
 #[derive(Debug, Clone, Serialize)]
@@ -114,6 +118,8 @@ pub struct SessionReport {
     #[serde(skip)]
     pub path: Option<PathNow>,
 }
+    /// What relays were paid; `None` while none was asked for its price.
+    pub relay: Option<TollReport>,
 
 /// How a session ended.
 #[derive(Debug, Clone)]

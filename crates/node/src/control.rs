@@ -163,12 +163,17 @@ impl ControlService for LocalControl {
             });
         let (role, promises, summary) = match &self.subject {
             Subject::Consumer { session, .. } => {
-                let promises = session.report().await.map_or(0, |report| report.promises);
-                (
-                    Role::Consumer,
-                    promises,
-                    format!("connected; {} MiB used", usage.bytes() >> 20),
-                )
+                let report = session.report().await;
+                let promises = report.as_ref().map_or(0, |report| report.promises);
+                let relay = report.and_then(|report| report.relay);
+                let toll = relay.filter(|relay| !relay.promised.is_zero());
+                let toll = toll.map_or_else(String::new, |toll| {
+                    let mib = toll.usage.bytes() >> 20;
+                    format!("; a relay was paid {} for {mib} MiB", toll.promised)
+                });
+                let used = usage.bytes() >> 20;
+                let summary = format!("connected; {used} MiB used{toll}");
+                (Role::Consumer, promises, summary)
             }
             Subject::Provider { .. } => (
                 Role::Provider,

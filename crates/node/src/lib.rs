@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use consumer::{
     Account, ConnectOptions, Node, NodeBuilder, Reporter, Session, SessionEnd, SessionEvent,
-    SessionReport, SystemTunnel,
+    SessionReport, SystemTunnel, TollNews, TollReport,
 };
 pub use control::LocalControl;
 pub use daemon::{DaemonError, LocalDaemon};

@@ -21,7 +21,7 @@ use wayfare_nat::{
     DhtConfig, MapperConfig, RelayBoard, RelayLimits, Swarm, SwarmConfig, SwarmError, SwarmEvent,
 };
 use wayfare_path::Tier;
-use wayfare_transport::{Clock, QuicEndpoint, QuicIdentity, SharedSocket, Switch};
+use wayfare_transport::{CarriedMeter, Clock, QuicEndpoint, QuicIdentity, SharedSocket, Switch};
 
 pub use self::carriers::Carrier;
 use self::carriers::Carriers;
@@ -81,10 +81,22 @@ pub struct PathNow {
     pub outcome: String,
 }
 
+/// The relay that carries a link's fallback.
+#[derive(Debug, Clone)]
+pub(crate) struct RelayInUse {
+    pub(crate) node: NodeId,
+    /// Where it is reached: a pipe's address where one leads to it.
+    pub(crate) at: SocketAddr,
+    /// What passes through the channel.
+    pub(crate) meter: CarriedMeter,
+}
+
 /// A way to a peer that is being looked after until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) path: watch::Receiver<PathNow>,
+    /// Through whom the peer is called, also while a direct path is used.
+    pub(crate) relay: watch::Receiver<RelayInUse>,
     _closer: oneshot::Sender<()>,
 }
 

@@ -24,6 +24,7 @@ use wayfare_tunnel::{EndpointConfig, StaticSecret};
 use super::driver::Driver;
 use super::line::{ControlLine, peer_client};
 use super::payer::DepositReader;
+use super::toll::{TollSetup, Tolls};
 use super::{Node, Session, agreement_id};
 use crate::path::{FIRST_SEARCH, MtuWatch};
 use crate::reach::{Link, PathNow, Reach, ReachConfig, local_addresses};
@@ -63,6 +64,9 @@ pub struct ConnectOptions {
     pub budget: Option<Amount>,
     /// First chunk; `None`: see the constants of this module.
     pub chunk: Option<Amount>,
+    /// The most that a relay on the way may ask for a gibibyte; `None`: as much as the provider. Nothing: only what is free is used
+    /// of a relay.
+    pub relay_price_most: Option<Amount>,
     /// Whether the router may be asked to forward the socket's port meanwhile.
     pub port_mapping: bool,
     /// Tunnel timers.
@@ -76,6 +80,7 @@ impl Default for ConnectOptions {
             mark: None,
             budget: None,
             chunk: None,
+            relay_price_most: None,
             port_mapping: true,
             tunnel: EndpointConfig::default(),
         }
@@ -317,16 +322,27 @@ impl Node {
         };
         let carrier = tokio::spawn(control.carry(outbox, inbox));
         let framing = plane::framing(tun.mtu());
+        let deposit = DepositReader {
+            chain: Arc::clone(&self.chain),
+            consumer: self.identity(),
+            hermes: self.network.hermes,
+            payer: self.payer.clone(),
+        };
+        let toll = |link: &Link| TollSetup {
+            endpoint: way.endpoint.clone(),
+            path: link.path.clone(),
+            relay: link.relay.clone(),
+            exit: agreement,
+            price_most: options.relay_price_most.unwrap_or(agreement.price.per_gib),
+            signer: Arc::clone(&self.signer),
+            deposit: deposit.clone(),
+        };
         let driver = Driver {
             session,
             pump: Pump::new(way.socket.clone(), receiver, tun, framing),
             payer: self.payer.clone(),
-            deposit: DepositReader {
-                chain: Arc::clone(&self.chain),
-                consumer: self.identity(),
-                hermes: self.network.hermes,
-                payer: self.payer.clone(),
-            },
+            tolls: link.as_ref().map(toll).map(Tolls::start),
+            deposit,
             payments,
             mtu,
             path: link.as_ref().map(watched),

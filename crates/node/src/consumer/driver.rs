@@ -12,6 +12,7 @@ use wayfare_session::{
 use wayfare_transport::{Clock, Pump};
 
 use super::payer::{DepositReader, PayerAnswer, PayerLink};
+use super::toll::{TollNews, Tolls};
 use super::{SessionEnd, SessionEvent, SessionReport};
 use crate::path::MtuWatch;
 use crate::plane::ConsumerPlane;
@@ -53,6 +54,8 @@ pub(crate) struct Driver {
     /// This computer's addresses, as last seen.
     pub(crate) local: Vec<SocketAddr>,
     pub(crate) traffic: Traffic,
+    /// Payments to relays, where one may be on the way.
+    pub(crate) tolls: Option<Tolls>,
     /// Still to be sent while nothing comes.
     pub(crate) greetings: u8,
 }
@@ -70,6 +73,9 @@ impl Driver {
                 self.payer
                     .close(self.session.agreement().agreement.id)
                     .await;
+                if let Some(tolls) = &mut self.tolls {
+                    tolls.finish().await;
+                }
                 let report = self.report(Clock::now());
                 return SessionEnd { reason, report };
             }
@@ -113,6 +119,7 @@ impl Driver {
                     self.session.choose_path(path.at, Clock::now());
                     self.tell(SessionEvent::Path(path));
                 }
+                news = happened(&mut self.tolls) => self.tell(SessionEvent::Toll(news)),
                 command = self.commands.recv() => self.handle_command(command).await,
                 _ = looks.tick() => self.look(),
                 () = sleep_until(deadline) => self.session.handle_timeout(Clock::now()),
@@ -196,7 +203,16 @@ impl Driver {
             promises: self.promises,
             invoices_refused: self.refused,
             path: self.path.as_ref().map(|path| path.borrow().clone()),
+            relay: self.tolls.as_ref().and_then(Tolls::report),
         }
+    }
+}
+
+/// What happens between us and a relay; waits for ever where there is none.
+async fn happened(tolls: &mut Option<Tolls>) -> TollNews {
+    match tolls {
+        Some(tolls) => tolls.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The task that owns the consumer's payer: one channel, one writer, however many sessions.
 
+mod budgets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use wayfare_payment::{
     PayRefusal, Payer, PayerOutput, SignedAgreement, Usage,
 };
 
+use self::budgets::{Budgets, Purse};
 use crate::persistence::Persistence;
 
 /// Requests of all sessions that may wait.
@@ -31,7 +34,7 @@ pub(crate) enum PayerAnswer {
 enum Request {
     Open {
         terms: Box<SignedAgreement>,
-        budget: Option<Amount>,
+        purse: Purse,
         answers: mpsc::Sender<PayerAnswer>,
         done: oneshot::Sender<Result<(), OpenRefusal>>,
     },
@@ -73,11 +76,28 @@ impl PayerLink {
         terms: SignedAgreement,
         budget: Option<Amount>,
     ) -> Result<mpsc::Receiver<PayerAnswer>, Option<OpenRefusal>> {
+        self.open_from(terms, Purse::Own(budget)).await
+    }
+
+    /// As [`open`](Self::open), to be paid out of the budget of another agreement, if that has one.
+    pub(crate) async fn open_beside(
+        &self,
+        terms: SignedAgreement,
+        other: AgreementId,
+    ) -> Result<mpsc::Receiver<PayerAnswer>, Option<OpenRefusal>> {
+        self.open_from(terms, Purse::Of(other)).await
+    }
+
+    async fn open_from(
+        &self,
+        terms: SignedAgreement,
+        purse: Purse,
+    ) -> Result<mpsc::Receiver<PayerAnswer>, Option<OpenRefusal>> {
         let (answers, receiver) = mpsc::channel(ANSWERS);
         let (done, opened) = oneshot::channel();
         let request = Request::Open {
             terms: Box::new(terms),
-            budget,
+            purse,
             answers,
             done,
         };
@@ -144,6 +164,7 @@ async fn run(
     mut inbox: mpsc::Receiver<Request>,
 ) -> Result<(), LedgerError> {
     let mut sessions: BTreeMap<AgreementId, mpsc::Sender<PayerAnswer>> = BTreeMap::new();
+    let mut budgets = Budgets::default();
     // Sessions do not outlive their process: agreements of an earlier run are over.
     let former: Vec<_> = payer.agreements().map(|terms| terms.agreement.id).collect();
     former.iter().for_each(|id| payer.close(*id));
@@ -175,21 +196,27 @@ async fn run(
         tokio::select! {
             ticket = persistence.next() => payer.handle_durable(ticket?),
             request = inbox.recv() => match request {
-                Some(Request::Open { terms, budget, answers, done }) => {
+                Some(Request::Open { terms, purse, answers, done }) => {
                     let id = terms.agreement.id;
-                    let opened = payer.open(*terms, budget);
+                    let opened = payer.open(*terms, budgets.open(&terms, purse, &payer));
                     if opened.is_ok() {
                         sessions.insert(id, answers);
+                    } else {
+                        budgets.close(id, &payer);
                     }
                     let _ = done.send(opened);
                 }
-                Some(Request::Bill { invoice, usage }) => payer.handle_invoice(invoice, &usage),
+                Some(Request::Bill { invoice, usage }) => {
+                    budgets.renew(invoice.agreement, &mut payer);
+                    payer.handle_invoice(invoice, &usage);
+                }
                 Some(Request::Deposit { deposit, collected }) => {
                     payer.handle_deposit(deposit);
                     payer.handle_collected(collected);
                 }
                 Some(Request::Close(agreement)) => {
                     sessions.remove(&agreement);
+                    budgets.close(agreement, &payer);
                     payer.close(agreement);
                     over.insert(agreement);
                 }
@@ -296,6 +323,41 @@ mod tests {
         let link = start(&ledger).await;
         assert_eq!(kept(&ledger, &link).await, 0);
         assert_eq!(link.total().await, Some(Amount::from_units(200)));
+    }
+
+    #[tokio::test]
+    async fn two_agreements_on_one_budget_cost_no_more_than_it() {
+        let ledger = memory_ledger();
+        let link = start(&ledger).await;
+        let first = AgreementId(U256::ONE);
+        let budget = Some(Amount::from_units(150));
+        let mut answers = link.open(terms(1), budget).await.unwrap();
+        let mut beside = link.open_beside(terms(2), first).await.unwrap();
+        let bill = |number: u64, total: u128| {
+            let invoice = Invoice {
+                agreement: AgreementId(U256::from(number)),
+                total: Amount::from_units(total),
+                hashlock: Hashlock(B256::repeat_byte(total as u8)),
+            };
+            link.bill(invoice, Usage::default())
+        };
+        bill(1, 100).await;
+        assert!(matches!(answers.recv().await, Some(PayerAnswer::Pay(_))));
+        let over = |answer| {
+            matches!(
+                answer,
+                Some(PayerAnswer::Refused(PayRefusal::OverBudget { .. }))
+            )
+        };
+        bill(2, 51).await;
+        assert!(over(beside.recv().await));
+        bill(2, 50).await;
+        assert!(matches!(beside.recv().await, Some(PayerAnswer::Pay(_))));
+        // What the first has cost stays spent when it is over.
+        link.close(first).await;
+        bill(2, 52).await;
+        assert!(over(beside.recv().await));
+        assert_eq!(link.total().await, Some(Amount::from_units(150)));
     }
 
     #[tokio::test]

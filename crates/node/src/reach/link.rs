@@ -11,9 +11,9 @@ use wayfare_path::{
 };
 use wayfare_transport::{Carried, SharedSocket};
 
-use super::PathNow;
 use super::birthday::{Extras, Heard};
 use super::carriers::Carrier;
+use super::{PathNow, RelayInUse};
 
 /// Where a link's words go: the relay and the channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,7 @@ pub(super) struct Link {
     carrier: Carrier,
     extras: Extras,
     path: watch::Sender<PathNow>,
+    relay: watch::Sender<RelayInUse>,
 }
 
 /// What a link's driver must know.
@@ -82,7 +83,13 @@ impl Link {
             rtt: None,
             outcome: String::new(),
         });
+        let (in_use, _) = watch::channel(RelayInUse {
+            node: channel.relay,
+            at: relay,
+            meter: carried.meter(),
+        });
         let link = Self {
+            relay: in_use,
             finder,
             channel,
             peer: theirs.peer(),
@@ -101,6 +108,11 @@ impl Link {
             path,
         };
         (link, shown)
+    }
+
+    /// Through whom the peer is called.
+    pub(super) fn relay_in_use(&self) -> watch::Receiver<RelayInUse> {
+        self.relay.subscribe()
     }
 
     /// A probe that came from the peer, or claims to.
@@ -187,6 +199,11 @@ impl Link {
         let (old, new) = (self.carried.address(), carried.address());
         add_fallback(&mut self.finder, carrier, new);
         self.finder.remove_fallback(old);
+        self.relay.send_replace(RelayInUse {
+            node: channel.relay,
+            at: relay,
+            meter: carried.meter(),
+        });
         self.channel = channel;
         self.carried = carried;
         self.carrier = carrier;

@@ -189,13 +189,13 @@ impl Driver {
         let ephemeral = &calling.ephemeral;
         let way = (channel, opened.relay, carried);
         let (id, path) = self.link(Role::Caller, ephemeral, theirs, opened.seen, way)?;
-        if let Some(link) = self.links.get_mut(&id) {
-            link.relays.clone_from(&calling.all);
-            let us = self.key.id();
-            for (word, seen) in self.early.take(channel) {
-                link.hear(&word, us, seen);
-            }
+        let link = self.links.get_mut(&id).ok_or(NodeError::NoProposal)?;
+        link.relays.clone_from(&calling.all);
+        let us = self.key.id();
+        for (word, seen) in self.early.take(channel) {
+            link.hear(&word, us, seen);
         }
+        let relay = link.relay_in_use();
         // What we learned of ourselves since the offer was sent.
         if calling.offered.as_ref() != Some(&self.place.description(calling.ephemeral.public())) {
             self.tell(id).await;
@@ -208,6 +208,7 @@ impl Driver {
         }));
         Ok(super::super::Link {
             path,
+            relay,
             _closer: closer,
         })
     }
