@@ -1,6 +1,9 @@
 //! What the swarm stands on: connections that somebody else's endpoint makes and authenticates. It refuses to know sockets;
 //! whoever owns them implements this.
 
+#[cfg(test)]
+pub(crate) mod plain;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;

@@ -8,20 +8,25 @@ use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::sync::OwnedSemaphorePermit;
 
 type Opening = BoxFuture<'static, Result<(SendStream, RecvStream), ConnectionError>>;
 
 pub(crate) struct Muxer {
     connection: Connection,
+    /// Given back when the swarm lets the connection go.
+    _place: Option<OwnedSemaphorePermit>,
     inbound: Option<Opening>,
     outbound: Option<Opening>,
     closing: Option<BoxFuture<'static, ConnectionError>>,
 }
 
 impl Muxer {
-    pub(crate) fn new(connection: Connection) -> Self {
+    /// `place`: what the connection takes of those that others may make.
+    pub(crate) fn new(connection: Connection, place: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             connection,
+            _place: place,
             inbound: None,
             outbound: None,
             closing: None,

@@ -24,9 +24,12 @@ use self::bucket::{Bucket, Rate};
 use self::free::Free;
 pub use self::free::FreeLimits;
 
-/// What a relay gives away. The worst case in memory is about 300 bytes for each channel.
+/// What a relay gives away. The worst case in memory is about 300 bytes for each channel, and what `cargo xtask bench relay`
+/// measures for each idle peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayLimits {
+    /// Peers connected at a time; who comes then is told so and turned away.
+    pub peers: usize,
     /// Channels open at a time, of all peers.
     pub channels: usize,
     /// Channels that one peer may have opened.
@@ -40,6 +43,7 @@ pub struct RelayLimits {
 impl Default for RelayLimits {
     fn default() -> Self {
         Self {
+            peers: 16_384,
             channels: 10_000,
             channels_of_peer: 64,
             bytes_per_second: 125_000_000,

@@ -4,6 +4,8 @@
 mod behaviour;
 mod service;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 //!
 //! Connections come here authenticated, by dialing through [`Ground`] or from the endpoint's accept loop. What is its own is the
 //! hole punch: asked to be the *listening* half, it sends datagrams that open the way for the other half's handshake, and takes
-//! whatever connection that **peer** then makes, from whatever address it arrives. It refuses peers without a name.
+//! whatever connection that **peer** then makes, from whatever address it arrives. It refuses peers without a name, and newcomers
+//! when as many are connected as there are places.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -19,8 +20,8 @@ use libp2p_core::transport::{
 };
 use libp2p_core::{Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
-use quinn::Connection;
-use tokio::sync::{mpsc, oneshot};
+use quinn::{Connection, VarInt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::address::{multiaddr, node_id, peer_id, socket_addr};
@@ -36,6 +37,12 @@ const PUNCH_LIMIT: Duration = Duration::from_secs(5);
 /// How often this computer's addresses are read again.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(5);
 
+/// What a newcomer is told when there is no place.
+const FULL: (VarInt, &[u8]) = (
+    VarInt::from_u32(2),
+    b"as many peers are connected as there may be: try another relay",
+);
+
 type Waiting = Arc<Mutex<HashMap<PeerId, Vec<oneshot::Sender<Connection>>>>>;
 pub(crate) type Upgrade = Ready<io::Result<(PeerId, Muxer)>>;
 
@@ -43,6 +50,8 @@ pub(crate) struct Shared {
     ground: Arc<dyn Ground>,
     incoming: mpsc::Receiver<Connection>,
     connections: Connections,
+    /// For connections that others begin.
+    places: Arc<Semaphore>,
     punches: Waiting,
     listener: Option<Listener>,
     events: VecDeque<TransportEvent<Upgrade, io::Error>>,
@@ -55,11 +64,13 @@ struct Listener {
 }
 
 impl Shared {
-    /// `incoming`: connections that others made, their handshakes done. Needs a tokio runtime.
+    /// `incoming`: connections that others made, their handshakes done; at most `places` of them are kept. Needs a tokio
+    /// runtime.
     pub(crate) fn new(
         ground: Arc<dyn Ground>,
         incoming: mpsc::Receiver<Connection>,
         connections: Connections,
+        places: usize,
     ) -> Self {
         let mut reread = interval(ADDRESSES_EVERY);
         reread.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -67,6 +78,7 @@ impl Shared {
             ground,
             incoming,
             connections,
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             punches: Waiting::default(),
             listener: None,
             events: VecDeque::new(),
@@ -98,7 +110,7 @@ impl Shared {
     /// Gives a connection to the punch that waits for its peer, or to the swarm as a new one.
     fn admit(&mut self, connection: Connection) {
         let Some(peer) = self.ground.node_of(&connection).and_then(peer_id) else {
-            connection.close(quinn::VarInt::from_u32(1), b"who are you?");
+            connection.close(VarInt::from_u32(1), b"who are you?");
             return;
         };
         let mut waiting = self.punches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,6 +124,14 @@ impl Shared {
         let (Some(connection), Some(listener)) = (connection, &self.listener) else {
             return;
         };
+        let place = self.place();
+        // A peer that comes again has a place: its earlier connection is let go.
+        if place.is_none() && !self.connections.has_come(&peer) {
+            tracing::debug!("no place is left for a newcomer");
+            let (code, why) = FULL;
+            connection.close(code, why);
+            return;
+        }
         self.connections.add(peer, connection.clone(), Begun::There);
         let from = connection.remote_address();
         let local = listener.told.first().copied();
@@ -119,8 +139,12 @@ impl Shared {
             listener_id: listener.id,
             local_addr: multiaddr(local.unwrap_or_else(|| SocketAddr::from(([0; 4], 0)))),
             send_back_addr: multiaddr(from),
-            upgrade: ready(Ok((peer, Muxer::new(connection)))),
+            upgrade: ready(Ok((peer, Muxer::new(connection, place)))),
         });
+    }
+
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// The listening half of a hole punch.
@@ -150,7 +174,7 @@ impl Shared {
                 connection = connection => {
                     let connection = connection.map_err(io::Error::other)?;
                     connections.add(peer, connection.clone(), Begun::Here);
-                    Ok((peer, Muxer::new(connection)))
+                    Ok((peer, Muxer::new(connection, None)))
                 }
                 never = knocking => never,
                 () = tokio::time::sleep(PUNCH_LIMIT) => Err(io::ErrorKind::TimedOut.into()),
@@ -227,7 +251,7 @@ impl Transport for Shared {
             if port == Port::Shared {
                 connections.add(peer, connection.clone(), Begun::Here);
             }
-            Ok((peer, Muxer::new(connection)))
+            Ok((peer, Muxer::new(connection, None)))
         }
         .boxed())
     }

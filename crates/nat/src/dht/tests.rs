@@ -1,7 +1,6 @@
 //! A hundred real swarms on loopback: what one brings another finds, whoever dies, lies or floods.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
-mod ground;
 mod liar;
 
 use std::sync::Arc;
@@ -13,11 +12,11 @@ use libp2p_identity::PeerId;
 use libp2p_kad::KBucketKey;
 use wayfare_identity::{NodeAddress, NodeKey};
 
-use self::ground::PlainGround;
 use self::liar::Lie;
 use super::lookup::Target;
 use super::{Admitted, DhtConfig, DhtError, Records, Topic};
 use crate::address::peer_id;
+use crate::ground::plain::PlainGround;
 use crate::{Swarm, SwarmConfig};
 
 const SEEN_BY_ALL: Topic = Topic([42; 32]);

@@ -53,12 +53,12 @@ pub(super) struct Behaviour {
 }
 
 /// Puts the swarm together. `serves`: whether it relays for others and tests their addresses;
-/// `dht`: whether it takes part in the distributed table, and serves there.
+/// `dht`: whether it takes part in the distributed table, and serves there; `places`: for connections that others make.
 pub(super) fn assemble(
     keypair: &Keypair,
     ground: &Arc<dyn Ground>,
     incoming: mpsc::Receiver<Connection>,
-    connections: Connections,
+    (connections, places): (Connections, usize),
     serves: bool,
     dht: Option<bool>,
 ) -> Swarm<Behaviour> {
@@ -68,7 +68,7 @@ pub(super) fn assemble(
         .upgrade(Version::V1Lazy)
         .authenticate(CircuitTls(Arc::clone(ground)))
         .multiplex(yamux::Config::default());
-    let shared = Shared::new(Arc::clone(ground), incoming, connections);
+    let shared = Shared::new(Arc::clone(ground), incoming, connections, places);
     let shared = shared.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let transport: Boxed<(PeerId, StreamMuxerBox)> = circuits
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))

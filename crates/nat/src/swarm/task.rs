@@ -40,6 +40,11 @@ const MOST_ADDRESSES: usize = 4;
 /// Calls of ours that wait for an answer.
 const MOST_CALLS: usize = 64;
 
+/// Connections that others may make to a node that is no relay: those of the table's nodes, and tests of our addresses.
+const PLACES: usize = 1_024;
+/// A connection that lasted so long was no refusal.
+const LASTING: Duration = Duration::from_secs(10);
+
 /// A relay that is to ring us.
 #[derive(Debug)]
 struct Relay {
@@ -47,6 +52,7 @@ struct Relay {
     /// Where it may be reached besides, in another address family perhaps.
     others: Vec<SocketAddr>,
     connected: bool,
+    since: Instant,
     /// The circuit reservation, for the swarm's own hole punching.
     reservation: Option<ListenerId>,
     failures: u32,
@@ -91,9 +97,10 @@ impl Driver {
         let table = config.dht.as_ref().map(|dht| dht.serves);
         let mut swarm = assemble(
             &keypair,
+        let places = config.relay.map_or(PLACES, |limits| limits.peers);
             &ground,
             incoming,
-            connections.clone(),
+            (connections.clone(), places),
             serves,
             table,
         );
@@ -266,14 +273,16 @@ impl Driver {
             connected,
             reservation: None,
             failures: 0,
-            dial_at: self.ground.now(),
+            dial_at: now,
         };
         self.relays.insert(peer, relay);
         if connected {
+        let now = self.ground.now();
             self.tell(SwarmEvent::Attached(address));
             self.reserve(peer);
         }
         self.dial_relays();
+            since: now,
     }
 
     fn detach(&mut self, node: NodeId) {
@@ -404,18 +413,23 @@ impl Driver {
         };
         if !relay.connected {
             relay.connected = true;
-            relay.failures = 0;
+            relay.since = now;
             let address = relay.address;
             self.tell(SwarmEvent::Attached(address));
             self.reserve(peer);
         }
+        let now = self.ground.now();
     }
 
     fn disconnected(&mut self, peer: PeerId) {
         let now = self.ground.now();
         if let Some(relay) = self.relays.get_mut(&peer) {
             relay.connected = false;
-            relay.dial_at = now;
+            if now.saturating_duration_since(relay.since) >= LASTING {
+                relay.failures = 0;
+                relay.dial_at = now;
+            }
+            // Else it took us and let us go at once: it is left in peace for as long as if it had not answered.
             let address = relay.address;
             if let Some(reservation) = relay.reservation.take() {
                 self.swarm.remove_listener(reservation);
@@ -427,6 +441,9 @@ impl Driver {
 
     fn handle_behaviour(&mut self, event: BehaviourEvent) {
         match event {
+            if let Some(why) = self.connections.refusal(&peer) {
+                tracing::info!(relay = %address, why, "a relay turns us away");
+            }
             BehaviourEvent::Calls(event) => self.handle_call(event),
             BehaviourEvent::Words(event) => {
                 self.with_dht(|dht, net| dht.handle(event, net));
@@ -534,7 +551,10 @@ impl Driver {
             }
             Ok(Reply::Refused { why }) => Err(CallError::Refused { relay, why }),
             Ok(Reply::Answered { .. } | Reply::Done) => Err(cause("it answers something else")),
-            Err(error) => Err(cause(&error)),
+            Err(error) => {
+                let turned_away = peer_id(relay.node).and_then(|it| self.connections.refusal(&it));
+                Err(cause(&turned_away.unwrap_or(error)))
+            }
         };
         let _ = pending.opened.send(outcome);
     }

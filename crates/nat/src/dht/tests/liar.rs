@@ -10,12 +10,12 @@ use libp2p_request_response::{Event, Message};
 use libp2p_swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use wayfare_identity::{NodeAddress, NodeKey};
 
-use super::ground::PlainGround;
 use super::{SEEN_BY_ALL, TestRecords, key, record};
 use crate::address::{multiaddr, peer_id};
 use crate::connections::Connections;
 use crate::dht::task::{Table, Words, assemble_kad, assemble_words};
 use crate::dht::words::{Answer, Question};
+use crate::ground::plain::PlainGround;
 use crate::transport::Shared;
 
 /// How it lies.
@@ -46,7 +46,7 @@ pub(super) fn start(key: &NodeKey, ip: [u8; 4], lie: Lie, seeds: &[NodeAddress])
     let (ground, at, incoming) = PlainGround::open(key, ip);
     let keypair = Keypair::ed25519_from_bytes(*key.seed()).unwrap();
     let us = keypair.public().to_peer_id();
-    let shared = Shared::new(Arc::new(ground), incoming, Connections::default());
+    let shared = Shared::new(Arc::new(ground), incoming, Connections::default(), 1_024);
     let transport = shared
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();

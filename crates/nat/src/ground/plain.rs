@@ -1,4 +1,5 @@
 //! A swarm's ground of nothing but quinn on a loopback address of its own. It refuses carried streams: the table needs none.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,8 +30,8 @@ const PKCS8_PREFIX: [u8; 16] = [
 ];
 
 #[derive(Debug, Clone)]
-pub(super) struct PlainGround {
-    pub(super) endpoint: quinn::Endpoint,
+pub(crate) struct PlainGround {
+    pub(crate) endpoint: quinn::Endpoint,
     client: Arc<rustls::ClientConfig>,
     server: Arc<rustls::ServerConfig>,
 }
@@ -56,7 +57,7 @@ fn provider() -> CryptoProvider {
 
 impl PlainGround {
     /// On a loopback network of its own. The receiver gets what others dial.
-    pub(super) fn open(
+    pub(crate) fn open(
         key: &NodeKey,
         ip: [u8; 4],
     ) -> (Self, SocketAddr, mpsc::Receiver<quinn::Connection>) {
@@ -108,7 +109,7 @@ impl PlainGround {
     }
 
     /// From now on nothing arrives and nothing leaves.
-    pub(super) fn die(&self) {
+    pub(crate) fn die(&self) {
         let elsewhere = std::net::UdpSocket::bind("[::1]:0").unwrap();
         self.endpoint.rebind(elsewhere).unwrap();
     }
