@@ -95,9 +95,9 @@ impl Driver {
         let connections = Connections::default();
         let serves = board.is_some();
         let table = config.dht.as_ref().map(|dht| dht.serves);
+        let places = config.relay.map_or(PLACES, |limits| limits.peers);
         let mut swarm = assemble(
             &keypair,
-        let places = config.relay.map_or(PLACES, |limits| limits.peers);
             &ground,
             incoming,
             (connections.clone(), places),
@@ -267,22 +267,22 @@ impl Driver {
             self.dial_relays();
             return;
         }
+        let now = self.ground.now();
         let relay = Relay {
             address,
             others: Vec::new(),
             connected,
+            since: now,
             reservation: None,
             failures: 0,
             dial_at: now,
         };
         self.relays.insert(peer, relay);
         if connected {
-        let now = self.ground.now();
             self.tell(SwarmEvent::Attached(address));
             self.reserve(peer);
         }
         self.dial_relays();
-            since: now,
     }
 
     fn detach(&mut self, node: NodeId) {
@@ -408,6 +408,7 @@ impl Driver {
     }
 
     fn connected(&mut self, peer: PeerId) {
+        let now = self.ground.now();
         let Some(relay) = self.relays.get_mut(&peer) else {
             return;
         };
@@ -418,7 +419,6 @@ impl Driver {
             self.tell(SwarmEvent::Attached(address));
             self.reserve(peer);
         }
-        let now = self.ground.now();
     }
 
     fn disconnected(&mut self, peer: PeerId) {
@@ -431,6 +431,9 @@ impl Driver {
             }
             // Else it took us and let us go at once: it is left in peace for as long as if it had not answered.
             let address = relay.address;
+            if let Some(why) = self.connections.refusal(&peer) {
+                tracing::info!(relay = %address, why, "a relay turns us away");
+            }
             if let Some(reservation) = relay.reservation.take() {
                 self.swarm.remove_listener(reservation);
             }
@@ -441,9 +444,6 @@ impl Driver {
 
     fn handle_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            if let Some(why) = self.connections.refusal(&peer) {
-                tracing::info!(relay = %address, why, "a relay turns us away");
-            }
             BehaviourEvent::Calls(event) => self.handle_call(event),
             BehaviourEvent::Words(event) => {
                 self.with_dht(|dht, net| dht.handle(event, net));
