@@ -188,6 +188,7 @@ enum Command {
     HangUp {
         relay: NodeId,
         channel: u32,
+        done: Option<oneshot::Sender<()>>,
     },
     Circuit {
         relay: NodeAddress,
@@ -276,9 +277,14 @@ impl Swarm {
         let _ = self.commands.send(command).await;
     }
 
-    /// Closes a channel.
-    pub async fn hang_up(&self, relay: NodeId, channel: u32) {
-        let _ = self.commands.send(Command::HangUp { relay, channel }).await;
+    /// Closes a channel. `done` hears when the relay knows, or is dropped when it cannot be told.
+    pub async fn hang_up(&self, relay: NodeId, channel: u32, done: Option<oneshot::Sender<()>>) {
+        let command = Command::HangUp {
+            relay,
+            channel,
+            done,
+        };
+        let _ = self.commands.send(command).await;
     }
 
     /// Connects to a node through a relay's circuit; the swarm's own hole punching follows by itself and tells

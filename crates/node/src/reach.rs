@@ -32,6 +32,8 @@ use crate::NodeError;
 
 /// What may wait for the driver.
 const COMMANDS: usize = 64;
+/// More than a round trip to most relays.
+const CLOSING: Duration = Duration::from_millis(300);
 
 /// What a node brings along to be reached, or to reach.
 pub(crate) struct ReachConfig {
@@ -97,7 +99,18 @@ pub(crate) struct Link {
     pub(crate) path: watch::Receiver<PathNow>,
     /// Through whom the peer is called, also while a direct path is used.
     pub(crate) relay: watch::Receiver<RelayInUse>,
-    _closer: oneshot::Sender<()>,
+    /// Says who wants to know that the relay knows; closes, too, when it is dropped.
+    closer: oneshot::Sender<oneshot::Sender<()>>,
+}
+
+impl Link {
+    /// Needs the way no longer. Waits until the relay knows, so that it tells the peer, but no longer than 300 ms.
+    pub(crate) async fn close(self) {
+        let (done, told) = oneshot::channel();
+        if self.closer.send(done).is_ok() && tokio::time::timeout(CLOSING, told).await.is_err() {
+            tracing::debug!("the relay does not say that the channel is closed");
+        }
+    }
 }
 
 /// A swarm on the shared socket.

@@ -75,6 +75,8 @@ pub(super) struct Driver {
     events: mpsc::Sender<SwarmEvent>,
     relays: BTreeMap<PeerId, Relay>,
     calls: HashMap<OutboundRequestId, Pending>,
+    /// Channels that are being closed, and who waits for that.
+    closing: HashMap<OutboundRequestId, oneshot::Sender<()>>,
     /// Connections that a relay's circuit carries.
     carried: HashSet<ConnectionId>,
     /// The one direct connection that each peer keeps to us.
@@ -126,6 +128,7 @@ impl Driver {
             events,
             relays: BTreeMap::new(),
             calls: HashMap::new(),
+            closing: HashMap::new(),
             carried: HashSet::new(),
             inbound: HashMap::new(),
             dht,
@@ -214,27 +217,34 @@ impl Driver {
                 relay,
                 channel,
                 word,
-            } => self.request(
-                relay,
-                Request::Pass {
+            } => {
+                let word = Request::Pass {
                     channel,
                     seen: None,
                     word,
-                },
-            ),
-            Command::HangUp { relay, channel } => self.request(relay, Request::Close { channel }),
+                };
+                // Nothing hangs on the reply.
+                self.request(relay, word);
+            }
+            Command::HangUp {
+                relay,
+                channel,
+                done,
+            } => {
+                let asked = self.request(relay, Request::Close { channel });
+                if let (Some(id), Some(done)) = (asked, done) {
+                    self.closing.insert(id, done);
+                }
+            }
             Command::Circuit { relay, to } => self.dial_circuit(relay, to),
         }
     }
 
-    /// Asks a connected relay; nothing hangs on the reply.
-    fn request(&mut self, relay: NodeId, request: Request) {
-        if let Some(peer) = peer_id(relay) {
-            self.swarm
-                .behaviour_mut()
-                .calls
-                .send_request(&peer, request);
-        }
+    /// Asks a connected relay.
+    fn request(&mut self, relay: NodeId, request: Request) -> Option<OutboundRequestId> {
+        let peer = peer_id(relay)?;
+        let calls = &mut self.swarm.behaviour_mut().calls;
+        Some(calls.send_request(&peer, request))
     }
 
     fn attach(&mut self, address: NodeAddress) {
@@ -524,6 +534,11 @@ impl Driver {
     }
 
     fn replied(&mut self, id: OutboundRequestId, reply: Result<Reply, String>) {
+        if let Some(done) = self.closing.remove(&id) {
+            // Whoever hung up may have gone meanwhile.
+            let _ = done.send(());
+            return;
+        }
         let Some(pending) = self.calls.remove(&id) else {
             let calls = &mut self.swarm.behaviour_mut().calls;
             self.service.replied(id, reply, calls);

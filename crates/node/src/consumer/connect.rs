@@ -363,8 +363,9 @@ impl Node {
             let end = driver.run().await;
             carrier.abort();
             // The relay is told before the connection to it is closed.
-            drop(link);
-            tokio::task::yield_now().await;
+            if let Some(link) = link {
+                link.close().await;
+            }
             way.endpoint.close().await;
             end
         });

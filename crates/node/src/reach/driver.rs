@@ -67,6 +67,8 @@ impl std::fmt::Debug for Command {
 
 /// A call that waits until our NAT's count is known.
 type Counted = (Ring, Option<SocketAddr>);
+/// A link whose owner needs it no longer, and who wants to know that the relay knows.
+type Closed = (u64, Option<oneshot::Sender<()>>);
 
 pub(super) struct Driver {
     key: NodeKey,
@@ -94,7 +96,7 @@ pub(super) struct Driver {
     /// Those who answered how they see us, in order.
     seen_by: Vec<SocketAddr>,
     carriers: Carriers,
-    closed: FuturesUnordered<BoxFuture<'static, u64>>,
+    closed: FuturesUnordered<BoxFuture<'static, Closed>>,
     heard: mpsc::Receiver<Heard>,
     hear: mpsc::Sender<Heard>,
     guesses: Guesses,
@@ -198,7 +200,7 @@ impl Driver {
                     }
                     self.take(ring);
                 }
-                Some(link) = self.closed.next(), if !self.closed.is_empty() => self.close(link).await,
+                Some((link, done)) = self.closed.next(), if !self.closed.is_empty() => self.close(link, done).await,
                 Ok(()) = self.mapped.changed() => self.mapped().await,
                 turn = self.carriers.turn() => self.take_turn(turn).await,
                 () = sleep_until(next) => self.handle_timeouts().await,
@@ -583,7 +585,7 @@ impl Driver {
             .map(|(id, _)| *id)
             .collect();
         for id in gone {
-            self.close(id).await;
+            self.close(id, None).await;
         }
     }
 
@@ -603,9 +605,10 @@ impl Driver {
         }
     }
 
-    async fn close(&mut self, id: u64) {
+    async fn close(&mut self, id: u64, done: Option<oneshot::Sender<()>>) {
         if let Some(channel) = self.forget(id) {
-            self.swarm.hang_up(channel.relay, channel.number).await;
+            let Channel { relay, number } = channel;
+            self.swarm.hang_up(relay, number, done).await;
         }
     }
 

@@ -200,16 +200,13 @@ impl Driver {
         if calling.offered.as_ref() != Some(&self.place.description(calling.ephemeral.public())) {
             self.tell(id).await;
         }
-        let (closer, closed) = oneshot::channel::<()>();
-        self.closed.push(Box::pin(async move {
-            // Never sent to: it ends when the other end is dropped.
-            let _ = closed.await;
-            id
-        }));
+        let (closer, closed) = oneshot::channel();
+        self.closed
+            .push(Box::pin(async move { (id, closed.await.ok()) }));
         Ok(super::super::Link {
             path,
             relay,
-            _closer: closer,
+            closer,
         })
     }
 
