@@ -31,7 +31,12 @@ pub const COMMANDS: &[Command] = &[
             Flag {
                 name: "--mib",
                 value: Some("N"),
-                help: "size of the file that is fetched, in MiB (256)",
+                help: "size of the file that is fetched, in MiB (256; with a relay 64)",
+            },
+            Flag {
+                name: "--scenario",
+                value: Some("NAME"),
+                help: "whole: all of it (the default); relay: through a relay that is paid",
             },
             PROGRAMS,
             KEEP,

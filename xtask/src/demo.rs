@@ -9,6 +9,7 @@ pub mod json;
 pub mod network;
 pub mod party;
 pub mod programs;
+mod relay;
 pub mod stage;
 mod surf;
 pub mod web;
@@ -16,7 +17,7 @@ pub mod web;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::cli::{Given, Outcome};
 use crate::interrupt::{self, Interrupted};
@@ -60,6 +61,11 @@ const CHECKS: &[&str] = &[
 /// # Errors
 /// When a part does not work at all, or [`Interrupted`].
 pub fn run(given: &Given) -> anyhow::Result<Outcome> {
+    match given.value("--scenario") {
+        None | Some("whole") => {}
+        Some("relay") => return relay::run(given),
+        Some(other) => bail!("--scenario takes whole or relay, not {other}"),
+    }
     let mib = given.number("--mib", 256)?;
     ensure!(
         (1..=4_096).contains(&mib),
@@ -170,7 +176,7 @@ fn tell(
     }
     let bill = surf::surf(lab, &mut stage, mib, report)?;
     settle(&stage, report)?;
-    collect(&stage, bill)?;
+    collected(&stage, bill.promised)?;
     leave(&stage, bill)?;
     let after = Balances::read(&stage)?;
     let movements = stage.coins.movements()?;
@@ -263,8 +269,8 @@ fn count_settlements(report: &mut Report, movements: &[Movement]) {
     );
 }
 
-/// The Hermes takes from the deposits what consumers promised.
-fn collect(stage: &Stage, bill: surf::Bill) -> anyhow::Result<()> {
+/// The Hermes takes all that consumers have promised from their deposits.
+fn collected(stage: &Stage, promised: i128) -> anyhow::Result<()> {
     let told = stage.hermes.ask(&["collect"])?;
     let rows = told["collected"]
         .as_array()
@@ -276,11 +282,7 @@ fn collect(stage: &Stage, bill: surf::Bill) -> anyhow::Result<()> {
         shown(total),
         rows.len()
     ));
-    ensure!(
-        total == bill.promised,
-        "promised {}, collected {total}",
-        bill.promised
-    );
+    ensure!(total == promised, "promised {promised}, collected {total}");
     Ok(())
 }
 

@@ -8,6 +8,8 @@ use super::coins::{Movement, shown, sum};
 use super::json;
 use super::stage::Stage;
 
+const RELAYS_WALLET: &str = "the relay's wallet";
+
 /// Everybody's tokens at one moment. No programs may be running on the consumers' state folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Balances {
@@ -34,7 +36,10 @@ impl Balances {
         ];
         accounts.extend(stage.consumers.iter().map(|c| c.party.identity.as_str()));
         accounts.extend(stage.consumers.iter().map(|c| c.deposit_address.as_str()));
-        let tokens = coins.tokens(&accounts)?;
+        let relay = stage.relay.as_ref().map(|(relay, _)| relay);
+        accounts.extend(relay.map(|relay| relay.identity.as_str()));
+        let mut tokens = coins.tokens(&accounts)?;
+        let relay = relay.and_then(|_| tokens.pop());
         let (known, rest) = tokens.split_at(5);
         let (identities, boxes) = rest.split_at(stage.consumers.len());
         let vault = known[4];
@@ -49,6 +54,7 @@ impl Balances {
             rows.push((format!("{}'s own account", consumer.party.name), *own));
         }
         rows.push(("the provider's wallet".to_owned(), known[1]));
+        rows.extend(relay.map(|tokens| (RELAYS_WALLET.to_owned(), tokens)));
         rows.push((
             "the Hermes in the vault".to_owned(),
             vault + boxes - deposits,
@@ -69,10 +75,16 @@ impl Balances {
 
     /// What the provider's wallet holds.
     pub fn provider(&self) -> i128 {
-        let row = self
-            .rows
-            .iter()
-            .find(|(who, _)| who == "the provider's wallet");
+        self.of("the provider's wallet")
+    }
+
+    /// What the relay's wallet holds.
+    pub fn relay(&self) -> i128 {
+        self.of(RELAYS_WALLET)
+    }
+
+    fn of(&self, who: &str) -> i128 {
+        let row = self.rows.iter().find(|(row, _)| row == who);
         row.map_or(0, |(_, tokens)| *tokens)
     }
 

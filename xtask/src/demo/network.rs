@@ -2,6 +2,8 @@
 //! services, a provider with a LAN of its own behind it, and consumers with one way out each.
 //! Addresses are public-looking; all of them exist inside namespaces only.
 
+use std::fmt::Write as _;
+
 use crate::lab::{End, Lab, Namespace};
 
 /// Where web server, chain, index and Hermes are.
@@ -12,6 +14,12 @@ pub const PROVIDER: &str = "11.0.1.2";
 
 /// The provider's UDP port.
 pub const PORT: u16 = 51_820;
+
+/// A relay's address on the internet, where there is one.
+pub const RELAY: &str = "11.0.250.2";
+
+/// The relay's UDP port.
+pub const RELAY_PORT: u16 = 443;
 
 /// A host in the provider's own network that no consumer may ever reach.
 pub const LAN_HOST: &str = "192.168.7.2";
@@ -33,6 +41,8 @@ pub struct Network {
     pub lan: Namespace,
     /// The consumers' computers.
     pub consumers: Vec<Namespace>,
+    /// A relay's computer.
+    pub relay: Option<Namespace>,
 }
 
 impl Network {
@@ -65,6 +75,7 @@ impl Network {
             provider,
             lan,
             consumers: Vec::new(),
+            relay: None,
         };
         for number in 1..=consumers {
             let name = format!("consumer{number}");
@@ -73,6 +84,33 @@ impl Network {
             network.consumers.push(consumer);
         }
         Ok(network)
+    }
+
+    /// Adds a relay's computer, and keeps UDP between provider and consumers from passing: what is
+    /// left goes through the relay.
+    ///
+    /// # Errors
+    /// When the kernel refuses a part.
+    pub fn only_by_relay(&mut self, lab: &Lab) -> anyhow::Result<Namespace> {
+        let relay = lab.namespace("relay")?;
+        uplink(lab, &self.internet, &relay, 250)?;
+        let mut rules = String::from("table inet apart {\n");
+        rules.push_str(
+            "  chain forward {\n    type filter hook forward priority 0; policy accept;\n",
+        );
+        for at in 0..self.consumers.len() {
+            let consumer = Self::consumer_address(at);
+            for (from, to) in [(PROVIDER, &*consumer), (&*consumer, PROVIDER)] {
+                let _ = writeln!(
+                    rules,
+                    "    ip saddr {from} ip daddr {to} meta l4proto udp drop"
+                );
+            }
+        }
+        rules.push_str("  }\n}\n");
+        self.internet.nft(&rules)?;
+        self.relay = Some(relay.clone());
+        Ok(relay)
     }
 
     /// The address of a consumer, counted from 0.

@@ -11,7 +11,7 @@ use crate::process::{SHORT, command, output};
 use crate::progress::step;
 
 use super::coins::{Coins, ONE};
-use super::network::{Network, PORT, PROVIDER, SERVICES, UPLINK};
+use super::network::{Network, PORT, PROVIDER, RELAY, RELAY_PORT, SERVICES, UPLINK};
 use super::party::{Daemon, Party};
 use super::programs::Programs;
 use super::{json, web};
@@ -57,6 +57,8 @@ pub struct Stage {
     pub provider: Party,
     /// Its daemon.
     pub provider_run: Daemon,
+    /// The relay on the way to the provider, where there is one.
+    pub relay: Option<(Party, Daemon)>,
     /// The consumers, nobody connected.
     pub consumers: Vec<Consumer>,
     /// SHA-256 of what `/file` answers, in hex.
@@ -88,7 +90,45 @@ impl Stage {
     ) -> anyhow::Result<Self> {
         step("making the internet, a provider, its LAN, and consumers");
         let network = Network::build(lab, consumers)?;
+        Self::set_in(network, lab, programs, file_bytes, exit_delay, None)
+    }
+
+    /// As [`Stage::set`], with a provider that is reached through a relay of its own operator only,
+    /// which asks for `per_gib`.
+    ///
+    /// # Errors
+    /// As [`Stage::set`].
+    pub fn set_behind_relay(
+        lab: &Lab,
+        programs: &Programs,
+        consumers: u8,
+        file_bytes: u64,
+        exit_delay: Duration,
+        per_gib: i128,
+    ) -> anyhow::Result<Self> {
+        step("making the internet, a provider, its LAN, a relay, and consumers");
+        let mut network = Network::build(lab, consumers)?;
+        network.only_by_relay(lab)?;
+        Self::set_in(
+            network,
+            lab,
+            programs,
+            file_bytes,
+            exit_delay,
+            Some(per_gib),
+        )
+    }
+
+    fn set_in(
+        network: Network,
+        lab: &Lab,
+        programs: &Programs,
+        file_bytes: u64,
+        exit_delay: Duration,
+        toll: Option<i128>,
+    ) -> anyhow::Result<Self> {
         let homes = network.consumers.iter().chain([&network.provider]);
+        let homes = homes.chain(&network.relay);
         let look = |home: &Namespace| anyhow::Ok((home.clone(), Snapshot::inside(home)?));
         let untouched = homes.map(look).collect::<anyhow::Result<Vec<_>>>()?;
         let (file, sha256) = make_file(lab.folder(), file_bytes)?;
@@ -104,12 +144,24 @@ impl Stage {
         hermes_run.wait_for("running", UP)?;
         index.wait_for("running", UP)?;
 
-        step("starting the provider");
         let everybody = Everybody {
             coins: &coins,
             hermes: &id,
         };
-        let provider = everybody.provider(&network.provider, programs, lab.folder())?;
+        let (mut relay, mut reached) = (None, ("advertise", format!("{PROVIDER}:{PORT}")));
+        if let (Some(home), Some(per_gib)) = (&network.relay, toll) {
+            step("starting a relay that asks for a price");
+            let party = everybody.relay(home, programs, lab.folder(), per_gib)?;
+            let mut run = party.start(&["relay"])?;
+            let told = run.wait_for("relaying", UP)?;
+            reached = ("relays", json::text(&told, "relay")?);
+            relay = Some((party, run));
+        }
+
+        step("starting the provider");
+        let (key, value) = &reached;
+        let provider =
+            everybody.provider(&network.provider, programs, lab.folder(), (key, value))?;
         let mut provider_run = provider.start(&["run"])?;
         provider_run.wait_for("running", UP)?;
 
@@ -126,6 +178,7 @@ impl Stage {
             index,
             provider,
             provider_run,
+            relay,
             consumers: invited,
             sha256,
             web,
@@ -142,6 +195,9 @@ impl Stage {
         self.coins.must_live()?;
         self.index.must_live()?;
         self.hermes_run.must_live()?;
+        if let Some((_, relay)) = &mut self.relay {
+            relay.must_live()?;
+        }
         self.provider_run.must_live()
     }
 
@@ -152,6 +208,9 @@ impl Stage {
     /// When one does not end well, or the ledger does not balance.
     pub fn strike(mut self) -> anyhow::Result<Vec<Leftovers>> {
         self.provider_run.terminate(DOWN)?;
+        if let Some((_, relay)) = &mut self.relay {
+            relay.terminate(DOWN)?;
+        }
         self.hermes_run.terminate(DOWN)?;
         self.index.terminate(DOWN)?;
         let told = self.hermes.ask(&["check"]).context("the Hermes' ledger")?;
@@ -204,12 +263,13 @@ impl Everybody<'_> {
         home: &Namespace,
         programs: &Programs,
         folder: &Path,
+        reached: (&str, &str),
     ) -> anyhow::Result<Party> {
         let mut provider = Party::new("provider", home, programs.provider(), folder)?;
         self.introduce(&mut provider)?;
         provider.set(&[
             ("listen", &format!("0.0.0.0:{PORT}")),
-            ("advertise", &format!("{PROVIDER}:{PORT}")),
+            reached,
             ("country", "NL"),
             ("price_per_gib", &PER_GIB.to_string()),
             ("price_per_hour", &PER_HOUR.to_string()),
@@ -218,6 +278,25 @@ impl Everybody<'_> {
         ])?;
         self.coins.give_native(&provider.identity, GAS)?;
         Ok(provider)
+    }
+
+    fn relay(
+        &self,
+        home: &Namespace,
+        programs: &Programs,
+        folder: &Path,
+        per_gib: i128,
+    ) -> anyhow::Result<Party> {
+        let mut relay = Party::new("relay", home, programs.provider(), folder)?;
+        self.introduce(&mut relay)?;
+        relay.set(&[
+            ("listen", &format!("0.0.0.0:{RELAY_PORT}")),
+            ("advertise", &format!("{RELAY}:{RELAY_PORT}")),
+            ("relay_price_per_gib", &per_gib.to_string()),
+            ("settle_automatically", "false"),
+        ])?;
+        self.coins.give_native(&relay.identity, GAS)?;
+        Ok(relay)
     }
 
     fn consumer(
