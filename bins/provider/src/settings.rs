@@ -8,7 +8,8 @@ use std::time::Duration;
 use wayfare_cli::{Failure, Kind, Setting, Settings};
 use wayfare_identity::{Address, LocalSigner, NodeAddress, SecretKey, keccak256};
 use wayfare_node::{
-    Amount, Limits, Network, NodeError, Offer, Price, ProviderBuilder, SettlePolicy, open_ledger,
+    Amount, Limits, Network, NodeError, Offer, Price, ProviderBuilder, RelayToll, SettlePolicy,
+    open_ledger,
 };
 
 /// Every key that `wayfare-provider` knows. Prices are in smallest units of a token with 18 decimals.
@@ -99,6 +100,11 @@ pub(crate) const TABLE: &[Setting] = &[
         help: "price of a gibibyte (0.1 token)",
     },
     Setting {
+        key: "relay_price_per_gib",
+        preset: Some("0"),
+        help: "price of a gibibyte that `relay` carries; 0: it carries for nothing",
+    },
+    Setting {
         key: "price_per_hour",
         preset: Some("100000000000000"),
         help: "price of an hour (0.0001 token)",
@@ -183,15 +189,7 @@ pub(crate) fn builder(settings: &Settings) -> Result<ProviderBuilder, Failure> {
     let identity = key.address();
     let state: PathBuf = settings.need("state_dir")?;
     let ledger = open_ledger(&state.join("ledger")).map_err(failure)?;
-    let hours: u64 = settings.need("settle_hours")?;
-    let settle = SettlePolicy {
-        enabled: settings.need("settle_automatically")?,
-        threshold: settings.need("settle_threshold")?,
-        max_age: Duration::from_secs(hours.saturating_mul(3_600)),
-        beneficiary: settings
-            .parse::<Address>("beneficiary")?
-            .unwrap_or(identity),
-    };
+    let settle = settle_policy(settings, identity)?;
     Ok(ProviderBuilder {
         network,
         signer: Arc::new(LocalSigner::new(key)),
@@ -213,6 +211,37 @@ pub(crate) fn builder(settings: &Settings) -> Result<ProviderBuilder, Failure> {
         settle,
         state,
     })
+}
+
+/// When what `identity` earned is cashed, and for whom.
+fn settle_policy(settings: &Settings, identity: Address) -> Result<SettlePolicy, Failure> {
+    let hours: u64 = settings.need("settle_hours")?;
+    Ok(SettlePolicy {
+        enabled: settings.need("settle_automatically")?,
+        threshold: settings.need("settle_threshold")?,
+        max_age: Duration::from_secs(hours.saturating_mul(3_600)),
+        beneficiary: settings
+            .parse::<Address>("beneficiary")?
+            .unwrap_or(identity),
+    })
+}
+
+/// How a relay is paid to `key`: opens the ledger; `None` for one that carries for nothing.
+pub(crate) fn toll(settings: &Settings, key: SecretKey) -> Result<Option<RelayToll>, Failure> {
+    let per_gib: Amount = settings.need("relay_price_per_gib")?;
+    if per_gib.is_zero() {
+        return Ok(None);
+    }
+    let network = network(settings)?;
+    let settle = settle_policy(settings, key.address())?;
+    let state: PathBuf = settings.need("state_dir")?;
+    Ok(Some(RelayToll {
+        network,
+        signer: Arc::new(LocalSigner::new(key)),
+        ledger: open_ledger(&state.join("ledger")).map_err(failure)?,
+        per_gib,
+        settle,
+    }))
 }
 
 /// Derived rather than stored: whoever has the identity can restore node key, tunnel key and preimages.

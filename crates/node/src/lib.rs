@@ -32,9 +32,9 @@ pub use network::{Network, Preset};
 pub use path::MtuWatch;
 pub use provider::{Limits, Offer, Provider, ProviderBuilder, ProviderRemote, ProviderStatus};
 pub use reach::{Carrier, PathNow};
-pub use relay::{Relay, RelayBuilder};
+pub use relay::{Relay, RelayBuilder, RelayToll};
 pub use shown::{EarningShown, PathShown, ProposalShown, SessionShown, SettledShown, StatusShown};
-pub use wayfare_nat::{ChannelUse, RelayLimits, RouterAnswers};
+pub use wayfare_nat::{AccountUse, ChannelUse, FreeLimits, RelayLimits, RouterAnswers};
 pub use wayfare_path::Tier;
 
 pub use wayfare_discovery::{Proposal, Query};

@@ -61,7 +61,7 @@ const REFRESH_RULES: Duration = Duration::from_secs(10);
 /// How long a provider that only relays can ring waits for one before it announces itself all the same.
 const RING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a drain may take: the last payments of all sessions.
-const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 
 /// What is offered to consumers.
 #[derive(Debug, Clone)]
@@ -191,7 +191,7 @@ fn mapping(secret: &[u8; 32], local: SocketAddr) -> MapperConfig {
     MapperConfig::new(local.port(), nonce)
 }
 
-fn derive(secret: &[u8; 32], purpose: &str) -> B256 {
+pub(crate) fn derive(secret: &[u8; 32], purpose: &str) -> B256 {
     keccak256([b"wayfare provider ".as_slice(), purpose.as_bytes(), secret].concat())
 }
 

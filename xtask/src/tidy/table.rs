@@ -79,7 +79,8 @@ pub(super) const LAYERS: &[Row] = &[
     ),
     // L4: houses
     row("wireguard", &["tunnel", "transport"], &["sim"]),
-    row("node", ROOMS_AND_DOORS, &["sim"]),
+    // Its tests are paid through a real Hermes.
+    row("node", ROOMS_AND_DOORS, &["sim", "hermes"]),
     row(
         "hermes",
         &["identity", "payment", "discovery", "chain", "store", "api"],

@@ -28,6 +28,7 @@ async fn relay(number: u8, bootstrap: Vec<NodeAddress>) -> Relay {
         advertise: at,
         limits: RelayLimits::default(),
         bootstrap,
+        toll: None,
     };
     builder.start().await.unwrap()
 }
