@@ -1,8 +1,9 @@
 //! `bench`: the benchmarks of `benches/`, and their medians as a report; `bench tunnel`, `bench
-//! budget` and `bench payments` are measures of their own. It refuses to judge a figure of a micro-benchmark: bars
+//! budget`, `bench payments` and `bench relay` are measures of their own. It refuses to judge a figure of a micro-benchmark: bars
 //! belong to what measures whole journeys.
 
 mod payments;
+mod relay;
 pub(crate) mod tunnel;
 
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub fn run(given: &Given) -> anyhow::Result<Outcome> {
     }
     if given.rest == ["payments"] {
         return payments::run(given);
+    }
+    if given.rest == ["relay"] {
+        return relay::run(given);
     }
     let mut report = Report::begin("bench");
     progress::step("building and running the benchmarks");

@@ -200,7 +200,7 @@ pub const COMMANDS: &[Command] = &[
         name: "bench",
         summary: "run the benchmarks, or only those whose name contains NAME; `bench tunnel`: \
                   the tunnel against its peers, in turn; `bench budget`: where its time goes; \
-                  `bench payments`: what paying costs it",
+                  `bench payments`: what paying costs it; `bench relay`: what idle peers cost a relay",
         rest: Some("NAME"),
         flags: &[
             Flag {
@@ -223,6 +223,11 @@ pub const COMMANDS: &[Command] = &[
                 value: Some("LIST"),
                 help: "tunnel: only these measures: tcp1,reverse,tcp4,udp64,udp1400,idle,\
                        loaded,consumers,sessions,junk",
+            },
+            Flag {
+                name: "--idle",
+                value: Some("N"),
+                help: "relay: how many idle peers (10000)",
             },
             Flag {
                 name: "--peers",

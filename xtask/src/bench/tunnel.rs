@@ -16,7 +16,7 @@ mod judge;
 mod junk;
 pub(crate) mod latency;
 pub(crate) mod link;
-mod memory;
+pub(super) mod memory;
 mod openvpn;
 pub(crate) mod pair;
 pub(crate) mod plan;

@@ -67,6 +67,11 @@ impl Programs {
         self.folder.join("wayfare-devchain")
     }
 
+    /// Idle peers of a relay; only its bench needs them.
+    pub fn idlers(&self) -> PathBuf {
+        self.folder.join("idlers")
+    }
+
     /// The ordinary wallet.
     pub fn wallet(&self) -> PathBuf {
         self.folder.join("examples/wallet")

@@ -110,7 +110,7 @@ pub(super) const LAYERS: &[Row] = &[
     row("examples", &["node", "identity"], &["sim"]),
     row(
         "benches",
-        &["identity", "payment", "tunnel", "transport"],
+        &["identity", "payment", "tunnel", "transport", "nat"],
         &["sim"],
     ),
     row("xtask", &[], &[]),
@@ -152,8 +152,8 @@ pub(super) const BANS: &[Ban] = &[
     only("prost*", &["api"]),
     only("protox*", &["api"]),
     only("tonic*", &["api"]),
-    // nat uses the endpoint that transport built and node hands over.
-    only("quinn*", &["transport", "node", "nat"]),
+    // nat uses the endpoint that transport built and node, or a bench in its place, hands over.
+    only("quinn*", &["transport", "node", "nat", "benches"]),
     only("axum*", &["chain", "control"]),
     only("uniffi*", &["ffi"]),
 ];

@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When it is gone.
-pub(super) fn resident(process: u32) -> anyhow::Result<u64> {
+pub(in crate::bench) fn resident(process: u32) -> anyhow::Result<u64> {
     let path = format!("/proc/{process}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let bytes = Some(meminfo(&status, "VmRSS")).filter(|bytes| *bytes > 0);
