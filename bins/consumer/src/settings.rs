@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wayfare_cli::{Failure, Kind, Setting, Settings};
 use wayfare_identity::LocalSigner;
-use wayfare_node::{Network, Node, NodeError, open_ledger};
+use wayfare_node::{Network, Node, NodeBuilder, NodeError, open_ledger};
 
 /// Every key that `wayfare` knows.
 pub(crate) const TABLE: &[Setting] = &[
@@ -116,16 +116,16 @@ pub(crate) fn network(settings: &Settings) -> Result<Network, Failure> {
 
 /// Unlocks the identity, opens the ledger, builds the node.
 pub(crate) async fn node(settings: &Settings) -> Result<Node, Failure> {
+    builder(settings)?.build().await.map_err(failure)
+}
+
+/// What a node is made of.
+pub(crate) fn builder(settings: &Settings) -> Result<NodeBuilder, Failure> {
     let network = network(settings)?;
     let signer = Arc::new(LocalSigner::new(wayfare_cli::unlock(settings)?));
     let state: PathBuf = settings.need("state_dir")?;
     let ledger = open_ledger(&state.join("ledger")).map_err(failure)?;
-    Node::builder(network)
-        .signer(signer)
-        .ledger(ledger)
-        .build()
-        .await
-        .map_err(failure)
+    Ok(Node::builder(network).signer(signer).ledger(ledger))
 }
 
 /// Where the daemon listens for the command line.

@@ -14,7 +14,7 @@ use wayfare_node::{
     Tier, TollNews,
 };
 
-use crate::settings::{failure, network, node, socket};
+use crate::settings::{builder, failure, network, node, socket};
 
 /// A lost session is replaced after this long at first, then twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -122,7 +122,7 @@ struct Run<'a> {
 /// `wayfare up`.
 pub(crate) async fn run(up: &Up, settings: &Settings, output: Output) -> Result<(), Failure> {
     // What is wrong with the command line is told before anything is touched.
-    up.choice.query()?;
+    let query = up.choice.query()?;
     network(settings)?;
     if !wayfare_node::may_change_network() {
         return Err(Failure::new(
@@ -136,7 +136,8 @@ pub(crate) async fn run(up: &Up, settings: &Settings, output: Output) -> Result<
     let journal = SystemTunnel::recover(&state, &device)
         .await
         .map_err(failure)?;
-    let node = node(settings).await?;
+    let builder = builder(settings)?.looking_for(query);
+    let node = builder.build().await.map_err(failure)?;
     let stop = CancellationToken::new();
     let (signalled, terminated) = (stop.clone(), wayfare_cli::terminated());
     tokio::spawn(async move {
@@ -208,8 +209,8 @@ impl Run<'_> {
             listen: self.settings.need("listen")?,
             budget: self.budget,
             chunk: self.settings.parse("chunk")?,
-            port_mapping: self.settings.need("port_mapping")?,
             relay_price_most: self.settings.parse("relay_price_most")?,
+            port_mapping: self.settings.need("port_mapping")?,
             ..ConnectOptions::default()
         };
         let gate = self.settings.parse("kill_switch")?.unwrap_or(true);
@@ -366,12 +367,11 @@ fn tell(happened: &SessionEvent, tunnel: &SystemTunnel, begun: Instant, output: 
             json!({"event": "invoice_refused", "why": why}),
             format!("an invoice was not paid: {why}"),
         ),
-    };
         SessionEvent::Toll(news) => toll(news),
+    };
     event(output, &value, &text);
 }
 
-/// A kind of path in a word.
 /// What happens between us and a relay that asks for a price.
 fn toll(news: &TollNews) -> (serde_json::Value, String) {
     let (state, rest, text) = match news {
@@ -434,6 +434,7 @@ fn toll(news: &TollNews) -> (serde_json::Value, String) {
     (value, text)
 }
 
+/// A kind of path in a word.
 fn tier(tier: Tier) -> &'static str {
     match tier {
         Tier::Lan => "lan",
@@ -472,7 +473,6 @@ fn event(output: Output, value: &serde_json::Value, text: &str) {
 }
 
 fn summary(report: &SessionReport) -> String {
-    format!(
     let toll = report.relay.as_ref().filter(|relay| relay.promises > 0);
     let toll = toll.map_or_else(String::new, |relay| {
         format!(
@@ -481,6 +481,7 @@ fn summary(report: &SessionReport) -> String {
             relay.usage.bytes()
         )
     });
+    format!(
         "; {} up, {} down, {} promised in {} promises{toll}",
         report.usage.up, report.usage.down, report.promised, report.promises
     )

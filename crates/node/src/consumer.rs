@@ -40,7 +40,7 @@ pub struct Node {
     chain: Arc<VaultClient>,
     hermes: HermesClient,
     payer: PayerLink,
-    sources: Sources,
+    sources: Arc<Sources>,
 }
 
 /// What a [`Node`] needs.
@@ -49,6 +49,7 @@ pub struct NodeBuilder {
     network: Network,
     signer: Option<Arc<dyn Signer>>,
     ledger: Option<Arc<dyn Ledger>>,
+    wanted: Option<Query>,
 }
 
 /// A consumer's money, as the chain and its own ledger see it.
@@ -95,9 +96,9 @@ pub enum SessionEvent {
     Mtu(usize),
     /// The path to the provider, when it was not simply dialed: first the one that the session begins with, then each change.
     Path(PathNow),
-}
     /// Between us and the relay on the way to the provider.
     Toll(TollNews),
+}
 
 /// A session in numbers.
 #[derive(Debug, Clone, Serialize)]
@@ -117,9 +118,9 @@ pub struct SessionReport {
     /// The way to the provider; `None` when it was simply dialed.
     #[serde(skip)]
     pub path: Option<PathNow>,
-}
     /// What relays were paid; `None` while none was asked for its price.
     pub relay: Option<TollReport>,
+}
 
 /// How a session ended.
 #[derive(Debug, Clone)]
@@ -147,6 +148,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Asks for proposals while the chain is checked: the first [`Node::discover`] of this query waits for those only.
+    #[must_use]
+    pub fn looking_for(mut self, query: Query) -> Self {
+        self.wanted = Some(query);
+        self
+    }
+
     /// Restores the payer and checks the chain.
     ///
     /// # Errors
@@ -156,6 +164,12 @@ impl NodeBuilder {
         let signer = self.signer.ok_or_else(|| missing("signer"))?;
         let ledger = self.ledger.ok_or_else(|| missing("ledger"))?;
         let network = self.network;
+        let sources = Arc::new(Sources::new(&network)?);
+        // The chain is asked several things, one after the other. Meanwhile there is time for what does not depend on it.
+        if let Some(query) = self.wanted {
+            sources.begin(query);
+        }
+        tokio::task::spawn_blocking(wayfare_transport::gather_randomness);
         let wallet = Wallet::new(
             Endpoint::new(&network.rpc, network.chain_id),
             Arc::clone(&signer),
@@ -176,7 +190,6 @@ impl NodeBuilder {
             .map_err(|error| NodeError::Record(error.to_string()))?;
         let payer = PayerLink::start(payer, Persistence::new(ledger));
         let service = |what, source| NodeError::Service { what, source };
-        let sources = Sources::new(&network)?;
         let hermes =
             HermesClient::connect(&network.hermes_url).map_err(|e| service("the Hermes", e))?;
         Ok(Node {
@@ -198,6 +211,7 @@ impl Node {
             network,
             signer: None,
             ledger: None,
+            wanted: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! The indexes' order is kept, one of each in turn; behind it comes what only the table knows, in the catalogue's order without
 //! evidence, as the table's nodes have reached nobody. Of two proposals under one key the later counts.
 
+mod ahead;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use wayfare_identity::{NodeAddress, NodeKey};
 use wayfare_nat::{DhtConfig, DhtError, Swarm, SwarmConfig};
 use wayfare_transport::{Clock, QuicIdentity, SharedSocket, SocketOptions, quic_endpoint};
 
+use self::ahead::Asked;
 use self::records::{ProposalRecords, topics_for};
 use crate::reach::swarm_on;
 use crate::{Network, NodeError, chance};
@@ -78,6 +80,8 @@ pub(crate) struct Sources {
     network: Network,
     /// Relays that proposals named.
     relays: Mutex<Vec<NodeAddress>>,
+    /// A question that was asked before anybody waits for its answer.
+    ahead: Mutex<Option<Asked>>,
 }
 
 /// One source's answer.
@@ -103,7 +107,15 @@ impl Sources {
         Ok(Self {
             network: network.clone(),
             relays: Mutex::default(),
+            ahead: Mutex::default(),
         })
+    }
+
+    /// Asks already; the first [`ask`](Self::ask) of this query takes the answer.
+    pub(crate) fn begin(self: &Arc<Self>, query: Query) {
+        let sources = Arc::clone(self);
+        let asked = Asked::begin(query.clone(), async move { sources.ask_now(&query).await });
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
     }
 
     /// Verified proposals that fit, best first: from whoever answers soon. Takes at most 5 s where no index answers.
@@ -111,6 +123,18 @@ impl Sources {
     /// # Errors
     /// No source answers; every one is named.
     pub(crate) async fn ask(&self, query: &Query) -> Result<Vec<Proposal>, NodeError> {
+        let ahead = self
+            .ahead
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match ahead.filter(|asked| asked.is_for(query)) {
+            Some(asked) => asked.answer().await,
+            None => self.ask_now(query).await,
+        }
+    }
+
+    async fn ask_now(&self, query: &Query) -> Result<Vec<Proposal>, NodeError> {
         // A connection for each question: one that outlived the coming or going of a tunnel would speak beside it, or not at all.
         let query = &self.narrowed(query);
         let mut asked: FuturesUnordered<BoxFuture<'_, Heard>> = FuturesUnordered::new();

@@ -18,8 +18,8 @@ pub use clock::Clock;
 pub use pump::{Plane, Pump, PumpError, PumpStats, Released};
 pub use quic::{
     BiStream, DialError, FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, Protocol, QuicEndpoint, QuicError,
-    QuicIdentity, alpn, discovered, node_key_in, path_payload, peer_node_key, quic_endpoint,
-    remote_address, watch_path,
+    QuicIdentity, alpn, discovered, gather_randomness, node_key_in, path_payload, peer_node_key,
+    quic_endpoint, remote_address, watch_path,
 };
 pub use socket::{
     Adopted, Batch, BindError, Carried, CarriedMeter, Carrier, Outgoing, Probe, Probes,

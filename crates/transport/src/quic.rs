@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 use accept::Door;
 pub use error::{DialError, QuicError};
-pub use identity::QuicIdentity;
+pub use identity::{QuicIdentity, gather_randomness};
 pub use path::{FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, discovered, path_payload, watch_path};
 pub use stream::BiStream;
 pub use stream_tls::node_key_in;

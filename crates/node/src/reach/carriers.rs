@@ -21,10 +21,10 @@ use wayfare_transport::{
 use crate::provider::sleep_until;
 
 /// The question is asked again after this: one lost packet must not cost a pipe.
-const ASK_AGAIN: Duration = Duration::from_millis(120);
-/// Pipes begin to be opened after this without an answer. That is more than the round trip to the other side of the world, and
-/// a pipe takes three round trips more: a relay whose plain answer takes up to 0.7 s is still reached by it.
-const OPEN_AFTER: Duration = Duration::from_millis(300);
+const ASK_AGAIN: Duration = Duration::from_millis(60);
+/// Pipes begin to be opened after this without an answer: a round trip within a continent. To a relay farther away they are begun
+/// in vain, and it is reached plainly all the same: a pipe takes a round trip or more, so even the second question is answered before.
+const OPEN_AFTER: Duration = Duration::from_millis(100);
 /// A relay of ours that cannot be reached at all is tried again after this, doubled each time up to [`MOST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(5);
 const MOST_PAUSE: Duration = Duration::from_secs(60);

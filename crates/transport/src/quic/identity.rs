@@ -62,6 +62,13 @@ impl QuicIdentity {
     }
 }
 
+/// Gathers the randomness that the first handshake of a process begins with: tens of milliseconds of
+/// one processor, once. For those who will need it soon and wait for something else now; it blocks.
+pub fn gather_randomness() {
+    // A failure shows again, and is told, where randomness is needed.
+    let _ = provider().secure_random.fill(&mut [0; 32]);
+}
+
 /// The one cryptography provider, given explicitly: a process default could be set by anybody.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
