@@ -16,14 +16,16 @@ pub(super) const MOST: usize = 1_600;
 /// What may wait in each line, bytes, each datagram with [`COST`].
 const ROOM: usize = 256 << 10;
 /// What may wait in one while [`POOL`] has room: what a sender sends at once after a pause, before TCP has found its pace again.
-/// Whatever of that is lost costs more than the 84 ms that it waits at 200 Mb/s: the sender has paid for it.
-const MOST_ROOM: usize = 2 << 20;
+/// An exit whose gate opens sends 4 MiB that have waited for the payment, and a stream that looks for its pace twice what fits.
+/// Whatever of that is lost costs more than the 0.3 s that it waits at 200 Mb/s: it was paid for, and more than an eighth lost
+/// ends the session, as the two meters disagree by more than the allowance.
+const MOST_ROOM: usize = 8 << 20;
 /// What waits beyond [`ROOM`] in all lines of the process.
 const POOL: usize = 64 << 20;
 /// Bookkeeping of one datagram.
 const COST: usize = 64;
 /// Datagrams that may wait.
-const DATAGRAMS: usize = 4_096;
+const DATAGRAMS: usize = 8_192;
 /// Taken at once, so that one TLS record holds several.
 const AT_ONCE: usize = 64;
 
