@@ -322,27 +322,15 @@ impl Node {
         };
         let carrier = tokio::spawn(control.carry(outbox, inbox));
         let framing = plane::framing(tun.mtu());
-        let deposit = DepositReader {
-            chain: Arc::clone(&self.chain),
-            consumer: self.identity(),
-            hermes: self.network.hermes,
-            payer: self.payer.clone(),
-        };
-        let toll = |link: &Link| TollSetup {
-            endpoint: way.endpoint.clone(),
-            path: link.path.clone(),
-            relay: link.relay.clone(),
-            exit: agreement,
-            price_most: options.relay_price_most.unwrap_or(agreement.price.per_gib),
-            signer: Arc::clone(&self.signer),
-            deposit: deposit.clone(),
-        };
+        let tolls = link
+            .as_ref()
+            .map(|link| self.tolls(&way, link, agreement, options));
         let driver = Driver {
             session,
             pump: Pump::new(way.socket.clone(), receiver, tun, framing),
             payer: self.payer.clone(),
-            tolls: link.as_ref().map(toll).map(Tolls::start),
-            deposit,
+            tolls,
+            deposit: self.deposit_reader(),
             payments,
             mtu,
             path: link.as_ref().map(watched),
@@ -382,6 +370,28 @@ impl Node {
             commands,
             events,
             task,
+        })
+    }
+
+    fn deposit_reader(&self) -> DepositReader {
+        DepositReader {
+            chain: Arc::clone(&self.chain),
+            consumer: self.identity(),
+            hermes: self.network.hermes,
+            payer: self.payer.clone(),
+        }
+    }
+
+    /// Payments to the relays on the way of a session.
+    fn tolls(&self, way: &OwnWay, link: &Link, exit: Agreement, options: &ConnectOptions) -> Tolls {
+        Tolls::start(TollSetup {
+            endpoint: way.endpoint.clone(),
+            path: link.path.clone(),
+            relay: link.relay.clone(),
+            exit,
+            price_most: options.relay_price_most.unwrap_or(exit.price.per_gib),
+            signer: Arc::clone(&self.signer),
+            deposit: self.deposit_reader(),
         })
     }
 }

@@ -24,6 +24,8 @@ use crate::reach::{PathNow, RelayInUse};
 
 /// How often the bytes are looked at: a relay at 200 Mb/s passes 2.5 MB meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same, of a relay that is not paid.
+const IDLE: Duration = Duration::from_secs(1);
 /// A relay is asked what it wants when so much has passed: more than a search for a direct path and the terms with an exit take.
 const ASK_FROM: u64 = 32 << 10;
 /// Nothing is paid any more when the path has been direct for so long.
@@ -31,6 +33,10 @@ const DIRECT_FOR: Duration = Duration::from_secs(60);
 /// Between tries, at first; doubled up to [`MOST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(1);
 const MOST_PAUSE: Duration = Duration::from_secs(60);
+/// Agreements that a relay ends before what was paid has passed: then it is not paid any more, or it would live on first chunks.
+const MOST_BROKEN: u32 = 3;
+/// For so long.
+const DISTRUST: Duration = Duration::from_secs(600);
 /// How long the last payment may take; the session has ended by then, and somebody waits.
 const LAST_PAYMENT: Duration = Duration::from_secs(3);
 /// News that a session's owner may leave unread.
@@ -86,6 +92,7 @@ impl Tolls {
             tally,
             stopped,
             direct_since: None,
+            broken: 0,
         };
         Self {
             report,
@@ -140,6 +147,8 @@ struct Task {
     tally: Tally,
     stopped: oneshot::Receiver<()>,
     direct_since: Option<Instant>,
+    /// Agreements that this relay has ended too soon.
+    broken: u32,
 }
 
 impl Task {
@@ -152,7 +161,7 @@ impl Task {
             };
             match over {
                 Over::Stopped => return,
-                Over::Changed => pause = PAUSE,
+                Over::Changed => (pause, self.broken) = (PAUSE, 0),
                 Over::Failed => {
                     if self.rest(pause).await == Over::Stopped {
                         return;
@@ -192,6 +201,12 @@ impl Task {
                 most: self.price_most,
             });
             return self.idle().await;
+        }
+        if self.broken >= MOST_BROKEN {
+            let why = format!("{MOST_BROKEN} agreements ended before what was paid had passed");
+            self.tally.tell(TollNews::NotAgreed(why));
+            self.broken = 0;
+            return self.idle_for(Some(DISTRUST)).await;
         }
         if let Err(over) = self.wait_for_need(tariff.free_bytes / 2).await {
             return over;
@@ -264,7 +279,12 @@ impl Task {
                 () = sleep_until(closing_until) => toll.abort(),
             }
             if over.is_some() && closing_until.is_none() {
-                closing_until = Some(Clock::now() + LAST_PAYMENT);
+                // Another relay that is on the way by now wants to be paid, too.
+                let patience = match over {
+                    Some(Over::Stopped) => LAST_PAYMENT,
+                    _ => LAST_PAYMENT / 3,
+                };
+                closing_until = Some(Clock::now() + patience);
                 toll.handle_passed(self.passed());
                 toll.close();
             }
@@ -273,6 +293,9 @@ impl Task {
         self.tally.ended();
         self.wallet.payer.close(toll.agreement().agreement.id).await;
         let over = over.unwrap_or(Over::Failed);
+        let price = toll.agreement().agreement.price;
+        let passed = price.cost_rounded_down(&toll.usage()) >= toll.signed();
+        self.broken = if passed { 0 } else { self.broken + 1 };
         tracing::info!(reason = %ended, "a relay is not paid any more");
         self.tally.tell(TollNews::Closed(ended.to_string()));
         over
@@ -320,9 +343,15 @@ impl Task {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let is_direct = self.path.borrow().tier.is_direct();
             tokio::select! {
                 _ = &mut self.stopped => return Err(Over::Stopped),
-                _ = looks.tick() => {}
+                _ = looks.tick(), if !is_direct => {}
+                changed = self.path.changed(), if is_direct => if changed.is_err() {
+                    // The way is not looked after any more: the session ends.
+                    let _ = (&mut self.stopped).await;
+                    return Err(Over::Stopped);
+                },
             }
             let [sent, received] = self.passed();
             if self.meter.node != node {
@@ -338,9 +367,18 @@ impl Task {
 
     /// Waits until another relay is used: with this one there is nothing to do.
     async fn idle(&mut self) -> Over {
+        self.idle_for(None).await
+    }
+
+    /// The same, no longer than that.
+    async fn idle_for(&mut self, most: Option<Duration>) -> Over {
         let node = self.meter.node;
+        let until = most.map(|most| Clock::now() + most);
         while self.meter.node == node {
-            if self.rest(LOOK * 5).await == Over::Stopped {
+            if until.is_some_and(|until| Clock::now() >= until) {
+                return Over::Failed;
+            }
+            if self.rest(IDLE).await == Over::Stopped {
                 return Over::Stopped;
             }
             self.passed();

@@ -204,3 +204,65 @@ fn sum(one: Usage, other: Usage) -> Usage {
         time: one.time.saturating_add(other.time),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn units(units: u128) -> Amount {
+        Amount::from_units(units)
+    }
+
+    fn tariff() -> Tariff {
+        Tariff {
+            operator: Address::repeat_byte(1),
+            hermes: Address::ZERO,
+            chain_id: 1,
+            vault: Address::ZERO,
+            per_gib: units(5),
+            chunk_most: units(1),
+            free_bytes: 1,
+        }
+    }
+
+    fn used(up: u64) -> Usage {
+        Usage {
+            up,
+            ..Usage::default()
+        }
+    }
+
+    #[test]
+    fn channels_and_agreements_add_up() {
+        let (tell, report) = watch::channel(None);
+        let (news, mut told) = mpsc::channel(8);
+        let relay = NodeId([7; 32]);
+        let mut tally = Tally::new(tell, news, relay);
+        tally.carried([10, 20]);
+        assert_eq!(*report.borrow(), None, "no relay was asked for its price");
+        tally.tariff(relay, &tariff());
+        tally.agreed(relay, &tariff());
+        tally.used(used(4));
+        tally.promised(units(3));
+        tally.paid(units(2));
+        tally.ended();
+        tally.carried([11, 20]);
+        tally.another_channel();
+        tally.carried([5, 5]);
+        tally.agreed(relay, &tariff());
+        tally.used(used(6));
+        tally.promised(units(7));
+        tally.promised(units(9));
+        tally.paid(units(9));
+        tally.refused("too much".into());
+        let now = report.borrow().clone().unwrap();
+        assert_eq!((now.up, now.down), (16, 25));
+        assert_eq!((now.usage.up, now.agreements), (10, 2));
+        assert_eq!((now.promised, now.paid), (units(12), units(11)));
+        assert_eq!((now.promises, now.invoices_refused), (3, 1));
+        let first = told.try_recv().unwrap();
+        assert!(matches!(first, TollNews::Agreed { .. }), "{first:?}");
+        assert_eq!(told.try_recv().unwrap(), TollNews::Paid(units(2)));
+    }
+}
