@@ -61,7 +61,7 @@ mod tests {
         let none = || async { Ok(Vec::new()) };
         let asked = Asked::begin(Query::any(), none());
         assert!(asked.is_for(&Query::any()));
-        assert!(!asked.is_for(&Query::any().provider(wayfare_identity::Address([7; 20]))));
+        assert!(!asked.is_for(&Query::any().provider(wayfare_identity::Address([7; 20].into()))));
         assert!(asked.answer().await.is_ok_and(|found| found.is_empty()));
     }
 
