@@ -76,6 +76,29 @@ fn an_offer_that_cannot_work_is_told() {
 }
 
 #[test]
+fn a_relay_that_could_not_be_paid_does_not_begin() {
+    let mut home = home();
+    home.identity();
+    home.set("listen", "127.0.0.1:0");
+    let fails = |home: &Home, kind, cause: &[&str], next: &[&str]| {
+        home.fails(&["relay"], kind, cause, next);
+    };
+    home.set("relay_price_per_gib", "dear");
+    let cause = ["relay_price_per_gib = \"dear\""];
+    fails(&home, Kind::Usage, &cause, &["0: it carries for nothing"]);
+    home.set("relay_price_per_gib", "5").unset("vault");
+    fails(&home, Kind::Usage, &["vault is not set"], &["--set vault="]);
+    let somebody = "0x00000000000000000000000000000000000000aa";
+    home.set("vault", somebody).set("hermes", somebody);
+    home.set("rpc", world::nowhere());
+    fails(&home, Kind::Unreachable, &["chain"], &["set `rpc`"]);
+    // Its ledger is the one of a provider that runs here.
+    let _held = open_ledger(&home.path("state/ledger"));
+    let cause = ["in use by another process", "state/ledger"];
+    fails(&home, Kind::Busy, &cause, &["state_dir"]);
+}
+
+#[test]
 fn a_provider_that_is_not_running_cannot_be_asked() {
     let home = home();
     for command in ["sessions", "earnings", "settle", "drain"] {
