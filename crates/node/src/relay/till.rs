@@ -47,11 +47,19 @@ pub(super) struct Till {
 }
 
 impl Till {
-    /// Runs until cancelled, or until the ledger fails.
+    /// Runs until cancelled, or until the ledger fails. Then nobody has credit any more.
     ///
     /// # Errors
     /// The ledger's: fail-stop; a write whose fate is unknown must not be built upon.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), NodeError> {
+        let ended = self.take(stop).await;
+        for node in self.keeper.nodes() {
+            self.board.dismiss(node);
+        }
+        ended
+    }
+
+    async fn take(&mut self, stop: CancellationToken) -> Result<(), NodeError> {
         let mut look_at = Clock::now();
         loop {
             self.carry_out(Clock::now());
