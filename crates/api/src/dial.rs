@@ -9,7 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 use wayfare_session::Hello;
 
-use crate::limits::{CONNECT_DEADLINE, CONNECTION_WINDOW, KEEPALIVE, MAX_HEADERS, STREAM_WINDOW};
+use crate::limits::{
+    CONNECT_DEADLINE, CONNECTION_WINDOW, KEEPALIVE, MAX_HEADERS, STREAM_WINDOW, WAITING_KEEPALIVE,
+};
 use crate::{ApiError, DEADLINE, Malformed};
 
 /// A server as a client sees it.
@@ -39,7 +41,10 @@ impl Line {
         }
         let endpoint =
             Endpoint::from_shared(url.to_owned()).map_err(|cause| bad(&cause.to_string()))?;
-        Ok(Self::new(url.to_owned(), bounded(endpoint).connect_lazy()))
+        let endpoint = bounded(endpoint)
+            .http2_keep_alive_interval(WAITING_KEEPALIVE)
+            .keep_alive_timeout(WAITING_KEEPALIVE);
+        Ok(Self::new(url.to_owned(), endpoint.connect_lazy()))
     }
 
     /// Over a byte stream that somebody else opened; it cannot be opened again.

@@ -20,6 +20,10 @@ pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// A connection on which nothing was heard for this long is asked whether it lives, and given up after as long again.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(10);
 
+/// The same for a connection to a server's address while it owes us an answer: TCP does not notice for minutes that the address it
+/// was opened from is gone, and payments wait for the answer.
+pub(crate) const WAITING_KEEPALIVE: Duration = Duration::from_secs(2);
+
 /// Time for the first [`PREFACE`] bytes of a connection; after that the keep-alive watches over it.
 pub(crate) const PREFACE_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -4,8 +4,8 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use wayfare_api::hermes::{
     ConsumerState, HermesClient, HermesService, HermesTerms, ProviderState, serve,
@@ -303,4 +303,47 @@ async fn open_calls_do_not_keep_a_server_from_ending() {
         .await
         .unwrap();
     stuck.await.unwrap().unwrap_err();
+}
+
+/// A way to the server on which the first connection falls silent when `dead` says so, as if its address had gone; later ones are
+/// carried.
+async fn way_that_dies(server: SocketAddr, dead: watch::Receiver<bool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut mortal = true;
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut dead = dead.clone();
+            let dies = std::mem::replace(&mut mortal, false);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(server).await.unwrap();
+                let carried = tokio::io::copy_bidirectional(&mut near, &mut far);
+                let dying = async { drop(dead.wait_for(|dead| *dead).await) };
+                let died = tokio::select! {
+                    _ = carried => false,
+                    () = dying, if dies => true,
+                };
+                if died {
+                    pending::<()>().await;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_connection_that_died_silently_is_given_up_while_an_answer_is_owed() {
+    let server = Server::at("127.0.0.1:0").await;
+    let (die, dead) = watch::channel(false);
+    let way = way_that_dies(server.address, dead).await;
+    let client = HermesClient::connect(&format!("http://{way}")).unwrap();
+    client.describe().await.unwrap();
+    die.send_replace(true);
+    let began = tokio::time::Instant::now();
+    assert!(client.describe().await.is_err());
+    let noticed = began.elapsed();
+    assert!(noticed < Duration::from_secs(6), "{noticed:?}");
+    client.describe().await.unwrap();
+    server.end().await;
 }
