@@ -64,7 +64,8 @@ impl ControlLine {
         inbox: mpsc::Sender<ProviderFrame>,
     ) {
         let mut line = None;
-        let mut attaching = Some(self.attach(Duration::ZERO));
+        let mut attaching = Some(self.attach_first());
+        let mut attached_before = false;
         let mut watching = None;
         loop {
             if attaching.is_none() && (line.is_none() || self.at != self.chosen()) {
@@ -72,7 +73,9 @@ impl ControlLine {
             }
             tokio::select! {
                 attached = finished(&mut attaching) => {
-                    attaching = None;
+                    attaching = (!attached_before && self.at != self.chosen())
+                        .then(|| self.attach(Duration::ZERO));
+                    attached_before = true;
                     if let Some(attached) = attached {
                         line = Some(self.install(attached));
                         watching = Some(self.watch());
@@ -89,7 +92,8 @@ impl ControlLine {
                     (Some(frame), Some(open)) => if open.replies.send(frame).await.is_err() { line = None },
                     _ => return,
                 },
-                () = moved(&mut self.path) => {
+                // The first payment is on its way then, and traffic waits for it.
+                () = moved(&mut self.path), if attached_before => {
                     // It moves at once, not after the pause that follows a failure.
                     attaching = (self.at != self.chosen()).then(|| self.attach(Duration::ZERO)).or(attaching);
                 }
@@ -102,6 +106,22 @@ impl ControlLine {
     /// The address that the path's finder has chosen.
     fn chosen(&self) -> SocketAddr {
         self.path.as_ref().map_or(self.at, |path| path.borrow().at)
+    }
+
+    /// Attaches on the connection that there is, wherever the path goes by now: for its first payment a session waits no longer
+    /// than it must. What has become of the path meanwhile is looked at afterwards.
+    fn attach_first(&self) -> Attaching {
+        let (at, connection, token) = (self.at, self.connection.clone(), self.token);
+        async move {
+            let line = tokio::time::timeout(DIAL, converse(&connection, token)).await;
+            let line = line.ok()??;
+            Some(Attached {
+                at,
+                connection,
+                line,
+            })
+        }
+        .boxed()
     }
 
     /// Attaches after a pause: on the connection that there is, if it goes where the path goes, else on a new one.
