@@ -73,10 +73,14 @@ impl Driver {
                 self.payer
                     .close(self.session.agreement().agreement.id)
                     .await;
-                if let Some(tolls) = &mut self.tolls {
+                let mut report = self.report(Clock::now());
+                let tolls = self.tolls.take();
+                // While the tunnel's receiver lives nobody else reads the socket, and relays have to be heard to the end.
+                drop(self);
+                if let Some(mut tolls) = tolls {
                     tolls.finish().await;
+                    report.relay = tolls.report();
                 }
-                let report = self.report(Clock::now());
                 return SessionEnd { reason, report };
             }
             let deadline = self.session.poll_timeout().map(|deadline| deadline.at);
