@@ -191,11 +191,13 @@ impl Arena {
     fn open(lab: &Lab, programs: &Programs) -> anyhow::Result<Self> {
         let stage = Stage::set(lab, programs, 1, 1 << 20, EXIT_DELAY)?;
         stage.coins.make_tokens(&stage.coins.purse, DEPOSIT)?;
-        let consumer = stage
+        let mut consumer = stage
             .consumers
             .first()
             .context("there is one consumer")?
             .clone();
+        // By default it grows with the round trip, and so would what a kill may cost.
+        consumer.party.set(&[("chunk", &CHUNK.to_string())])?;
         stage
             .coins
             .send_tokens(&consumer.deposit_address, DEPOSIT)?;

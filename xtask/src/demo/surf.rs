@@ -20,7 +20,7 @@ use eyes::Eyes;
 use super::coins::shown;
 use super::network::{Network, PROVIDER, SERVICES};
 use super::party::{Daemon, Party};
-use super::stage::{Consumer, DOWN, SOON, Stage, sha256};
+use super::stage::{Consumer, DOWN, PER_GIB, SOON, Stage, sha256};
 use super::{find_offer, json, web};
 
 /// 256 MiB at 2 MiB/s, well below what the slowest machine in sight does.
@@ -200,6 +200,7 @@ fn close(
     report: &mut Report,
 ) -> anyhow::Result<Bill> {
     let (mut promised, mut used, mut promises) = (Vec::new(), 0.0, 0.0);
+    let mut chunk = 0;
     for mut one in [first, second] {
         one.daemon.interrupt(DOWN)?;
         let closed = one
@@ -217,6 +218,7 @@ fn close(
         promised.push(json::amount(&account, "promised")?);
         used += meters::cost(told)?;
         promises += json::number(told, "promises")?;
+        chunk = chunk.max(json::amount(&told["agreement"], "chunk")?);
     }
     let total: i128 = promised.iter().sum();
     let ratio = total as f64 / used;
@@ -228,7 +230,8 @@ fn close(
         &Bar::Within(0.99, 1.01),
         note,
     );
-    let least = fewest_promises(mib) as f64;
+    let chunk_kib = u64::try_from(chunk * (1 << 20) / PER_GIB)?;
+    let least = fewest_promises(mib, chunk_kib) as f64;
     report.number(
         "promises",
         Some(promises),
@@ -242,12 +245,15 @@ fn close(
     })
 }
 
-/// Credit is an eighth of what was paid, between a mebibyte and 256: fewer promises than this would
-/// be too much trust. The last credit may stay unused until the end.
-fn fewest_promises(mib: u64) -> u64 {
-    let (mut paid_kib, mut promises) = (1_024_u64, 0);
+/// Credit is an eighth of what was paid, between the first chunk, which grows with the round trip,
+/// and 256 MiB: fewer promises than this would be too much trust. The last credit may stay unused
+/// until the end.
+fn fewest_promises(mib: u64, chunk_kib: u64) -> u64 {
+    let most = 256 * 1_024;
+    let chunk_kib = chunk_kib.clamp(1, most);
+    let (mut paid_kib, mut promises) = (chunk_kib, 0);
     while paid_kib < mib.saturating_mul(1_024) {
-        paid_kib += (paid_kib / 8).clamp(1_024, 256 * 1_024);
+        paid_kib += (paid_kib / 8).clamp(chunk_kib, most);
         promises += 1;
     }
     promises.max(2)
