@@ -76,13 +76,9 @@ async fn run(first: u32, count: u32, relay: NodeAddress) -> anyhow::Result<()> {
             }
         });
     }
-    drop(attached);
-    while let Some(broken) = attachments.recv().await {
-        if let Some(error) = broken {
+    for _ in 0..count {
+        if let Some(Some(error)) = attachments.recv().await {
             return Err(error);
-        }
-        if attachments.is_closed() && attachments.is_empty() {
-            break;
         }
     }
     println!("attached {count}");

@@ -1,13 +1,14 @@
 //! The task that owns the swarm: commands in, events out. It refuses to decide what an offer is worth.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use libp2p_core::ConnectedPoint;
 use libp2p_core::multiaddr::Protocol;
-use libp2p_core::transport::ListenerId;
+use libp2p_core::transport::{ListenerId, PortUse};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_request_response::{self as request_response, OutboundRequestId};
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
@@ -42,6 +43,9 @@ const MOST_CALLS: usize = 64;
 
 /// Connections that others may make to a node that is no relay: those of the table's nodes, and tests of our addresses.
 const PLACES: usize = 1_024;
+/// A connection of ours from a port of the moment tests whether a peer can be reached: a round trip or two. Nobody else closes it,
+/// and it has a socket of its own.
+const TEST_LIMIT: Duration = Duration::from_secs(5);
 /// A connection that lasted so long was no refusal.
 const LASTING: Duration = Duration::from_secs(10);
 
@@ -79,6 +83,8 @@ pub(super) struct Driver {
     closing: HashMap<OutboundRequestId, oneshot::Sender<()>>,
     /// Connections that a relay's circuit carries.
     carried: HashSet<ConnectionId>,
+    /// Connections that test others, the oldest first.
+    tests: VecDeque<(ConnectionId, Instant)>,
     /// The one direct connection that each peer keeps to us.
     inbound: HashMap<PeerId, ConnectionId>,
     dht: Option<Dht>,
@@ -130,6 +136,7 @@ impl Driver {
             calls: HashMap::new(),
             closing: HashMap::new(),
             carried: HashSet::new(),
+            tests: VecDeque::new(),
             inbound: HashMap::new(),
             dht,
         })
@@ -154,6 +161,7 @@ impl Driver {
                 _ = look_after.tick() => {
                     self.service.refresh(self.ground.now());
                     self.dial_relays();
+                    self.end_tests();
                     let unused = self.with_dht(Dht::look_after).unwrap_or_default();
                     for connection in unused {
                         self.swarm.close_connection(connection);
@@ -369,6 +377,14 @@ impl Driver {
                     self.carried.insert(connection_id);
                     return;
                 }
+                if let ConnectedPoint::Dialer {
+                    port_use: PortUse::New,
+                    ..
+                } = endpoint
+                {
+                    self.tests.push_back((connection_id, self.ground.now()));
+                    return;
+                }
                 if endpoint.is_listener() {
                     self.replace_inbound(peer_id, connection_id);
                 } else if num_established.get() == 1
@@ -414,6 +430,14 @@ impl Driver {
     fn replace_inbound(&mut self, peer: PeerId, newest: ConnectionId) {
         if let Some(older) = self.inbound.insert(peer, newest) {
             self.swarm.close_connection(older);
+        }
+    }
+
+    fn end_tests(&mut self) {
+        let now = self.ground.now();
+        let over = |(_, since): &mut (_, Instant)| now >= *since + TEST_LIMIT;
+        while let Some((connection, _)) = self.tests.pop_front_if(over) {
+            self.swarm.close_connection(connection);
         }
     }
 

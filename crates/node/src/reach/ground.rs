@@ -8,6 +8,7 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
 use wayfare_host::interface_addresses;
 use wayfare_identity::NodeId;
 use wayfare_nat::{Ground, Port};
@@ -19,6 +20,10 @@ use wayfare_transport::{
 /// Means nothing to anybody: it opens a way, and whoever gets it drops it as junk.
 const KNOCK: [u8; 8] = [0; 8];
 
+/// Sockets of the moment, one for each test of whether a peer can be reached: 64 of half a mebibyte. More are not made; whoever is
+/// to be tested asks again.
+const TESTS: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct SharedGround {
     socket: SharedSocket,
@@ -26,6 +31,7 @@ pub(super) struct SharedGround {
     identity: QuicIdentity,
     called: Arc<rustls::ServerConfig>,
     calling: Arc<rustls::ClientConfig>,
+    tests: Arc<Semaphore>,
 }
 
 impl SharedGround {
@@ -37,6 +43,7 @@ impl SharedGround {
         Ok(Self {
             called: identity.called()?,
             calling: identity.calling()?,
+            tests: Arc::new(Semaphore::new(TESTS)),
             socket,
             endpoint,
             identity,
@@ -57,13 +64,22 @@ impl Ground for SharedGround {
     ) -> BoxFuture<'static, io::Result<quinn::Connection>> {
         let shared = self.endpoint.clone();
         let identity = self.identity.clone();
+        let tests = Arc::clone(&self.tests);
         async move {
-            let endpoint = match port {
-                Port::Shared => shared,
-                Port::Fresh => fresh(to, &identity)?,
-            };
-            let dialed = endpoint.dial_swarm(to, node.0).await;
-            dialed.map_err(io::Error::other)
+            if port == Port::Shared {
+                let dialed = shared.dial_swarm(to, node.0).await;
+                return dialed.map_err(io::Error::other);
+            }
+            let place = tests.try_acquire_owned().map_err(io::Error::other)?;
+            let dialed = fresh(to, &identity)?.dial_swarm(to, node.0).await;
+            let connection = dialed.map_err(io::Error::other)?;
+            // The socket lives as long as the connection.
+            let open = connection.clone();
+            tokio::spawn(async move {
+                open.closed().await;
+                drop(place);
+            });
+            Ok(connection)
         }
         .boxed()
     }
