@@ -5,6 +5,8 @@
 //! evidence, as the table's nodes have reached nobody. Of two proposals under one key the later counts.
 
 mod ahead;
+#[cfg(test)]
+mod hundred;
 mod records;
 #[cfg(test)]
 mod tests;

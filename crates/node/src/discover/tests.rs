@@ -13,7 +13,7 @@ fn now() -> u64 {
     Clock::unix_ms() / 1_000
 }
 
-fn offer(provider: u8, sequence: u64) -> (Offer, LocalSigner) {
+pub(super) fn offer(provider: u8, sequence: u64) -> (Offer, LocalSigner) {
     let signer = LocalSigner::new(SecretKey::from_bytes([provider; 32]).unwrap());
     let offer = Offer {
         format: FORMAT,
@@ -43,7 +43,7 @@ fn offer(provider: u8, sequence: u64) -> (Offer, LocalSigner) {
     (offer, signer)
 }
 
-fn signed(provider: u8, sequence: u64) -> SignedProposal {
+pub(super) fn signed(provider: u8, sequence: u64) -> SignedProposal {
     let (offer, signer) = offer(provider, sequence);
     offer.sign(&signer).unwrap()
 }
