@@ -9,6 +9,8 @@ mod ground;
 mod guesses;
 mod link;
 mod place;
+#[cfg(test)]
+mod victims;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
