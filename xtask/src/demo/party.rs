@@ -58,12 +58,13 @@ impl Party {
         Ok(party)
     }
 
-    /// Adds settings to its configuration file.
+    /// Adds settings to its configuration file, or replaces them.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn set(&mut self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
         for (key, value) in settings {
+            self.settings.retain(|(known, _)| known != key);
             self.settings.push(((*key).to_owned(), (*value).to_owned()));
         }
         self.write_settings()
