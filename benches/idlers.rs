@@ -23,8 +23,8 @@ use wayfare_nat::{Swarm, SwarmConfig, SwarmEvent};
 use ground::Nook;
 
 const USAGE: &str = "idlers FIRST COUNT NODE@ADDRESS:PORT\n\
-    attaches the nodes FIRST to FIRST+COUNT-1; says `attached COUNT` when all are, `lost N` when the\n\
-    Nth attachment is lost; until it is ended";
+    attaches the nodes FIRST to FIRST+COUNT-1; says `attached COUNT` when all were, and then `here N`\n\
+    whenever one loses the relay or has it again; until it is ended";
 
 /// Nodes that shake hands at a time: the relay takes 64 before it asks whether they are real.
 const AT_ONCE: usize = 32;
@@ -55,9 +55,9 @@ fn main() -> anyhow::Result<()> {
 async fn run(first: u32, count: u32, relay: NodeAddress) -> anyhow::Result<()> {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let (attached, mut attachments) = mpsc::channel(AT_ONCE);
-    let (lost, mut losses) = mpsc::channel(AT_ONCE);
+    let (told, mut changes) = mpsc::channel(AT_ONCE);
     for number in first..first + count {
-        let (turns, attached, lost) = (Arc::clone(&turns), attached.clone(), lost.clone());
+        let (turns, attached, told) = (Arc::clone(&turns), attached.clone(), told.clone());
         tokio::spawn(async move {
             // Nobody closes the turns.
             let Ok(turn) = turns.acquire().await else {
@@ -72,20 +72,21 @@ async fn run(first: u32, count: u32, relay: NodeAddress) -> anyhow::Result<()> {
             };
             let _ = attached.send(broken).await;
             if let Some(node) = kept {
-                node.idle(lost).await;
+                node.idle(told).await;
             }
         });
     }
+    // Changes wait meanwhile: who loses the relay before all have had it has it again by the end.
     for _ in 0..count {
         if let Some(Some(error)) = attachments.recv().await {
             return Err(error);
         }
     }
     println!("attached {count}");
-    let mut gone = 0u32;
-    while losses.recv().await.is_some() {
-        gone += 1;
-        println!("lost {gone}");
+    let mut here = i64::from(count);
+    while let Some(change) = changes.recv().await {
+        here += change;
+        println!("here {here}");
     }
     Ok(())
 }
@@ -123,10 +124,15 @@ async fn attach(number: u32, relay: NodeAddress) -> anyhow::Result<Idler> {
 }
 
 impl Idler {
-    /// Until the end, telling every loss.
-    async fn idle(mut self, lost: mpsc::Sender<()>) {
+    /// Until the end, telling when the relay goes and comes.
+    async fn idle(mut self, told: mpsc::Sender<i64>) {
         while let Some(event) = self.events.recv().await {
-            if matches!(event, SwarmEvent::Detached(_)) && lost.send(()).await.is_err() {
+            let change = match event {
+                SwarmEvent::Attached(_) => 1,
+                SwarmEvent::Detached(_) => -1,
+                _ => continue,
+            };
+            if told.send(change).await.is_err() {
                 return;
             }
         }

@@ -43,10 +43,10 @@ const REST: Duration = Duration::from_secs(30);
 const COUNTED: Duration = Duration::from_secs(20);
 
 /// Connections that a relay keeps at most, by default (`RelayLimits::peers` of `nat`).
-const MOST: f64 = 16_384.0;
+const MOST: f64 = 12_288.0;
 
 /// Most bytes for an idle peer.
-const BYTES_PER_PEER: f64 = 128.0 * 1_024.0;
+const BYTES_PER_PEER: f64 = 192.0 * 1_024.0;
 
 /// Most of the relay's memory with all its places taken, in MiB.
 const FULL_MIB: f64 = 2_048.0;
@@ -160,7 +160,7 @@ fn judge(report: &mut Report, peers: u64, here: u64, (empty, idle): (u64, u64)) 
         "growth of what is resident, over the peers that are there",
     );
     let full = of_each.and_then(|bytes| mib(empty as f64 + MOST * bytes));
-    let note = "by the figure above, with the 16,384 peers that a relay takes";
+    let note = "by the figure above, with the 12,288 peers that a relay takes";
     report.number("relay_full_mib", full, "MiB", &Bar::AtMost(FULL_MIB), note);
 }
 
@@ -188,18 +188,18 @@ impl Crowd {
         Ok(self.running.said().contains("attached"))
     }
 
-    /// How many never lost their relay.
+    /// How many are attached now.
     fn here(&mut self) -> anyhow::Result<u64> {
         self.running.must_live()?;
-        Ok(self.count.saturating_sub(lost(&self.running.said())))
+        Ok(here(&self.running.said()).unwrap_or(self.count))
     }
 }
 
-/// The last count of losses that was told.
-fn lost(said: &str) -> u64 {
+/// The last count that was told, if there was any change.
+fn here(said: &str) -> Option<u64> {
     let told = said.lines().rev();
-    let mut counts = told.filter_map(|line| line.strip_prefix("lost ")?.trim().parse().ok());
-    counts.next().unwrap_or(0)
+    let mut counts = told.filter_map(|line| line.strip_prefix("here ")?.trim().parse().ok());
+    counts.next()
 }
 
 #[cfg(test)]
@@ -228,8 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_read() {
-        assert_eq!(lost("attached 5\n"), 0);
-        assert_eq!(lost("attached 5\nlost 1\nlost 2\n"), 2);
+    fn counts_are_read() {
+        assert_eq!(here("attached 5\n"), None);
+        assert_eq!(here("attached 5\nhere 4\nhere 5\nhere 4\n"), Some(4));
     }
 }
