@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod keeping;
+mod paying;
 mod world;
 
 use wayfare_payment::Amount;
