@@ -245,15 +245,15 @@ async fn answers(attacker: &Feet, events: &mut mpsc::Receiver<SwarmEvent>, nat: 
     }
 }
 
-#[test]
-fn a_node_asked_to_punch_at_a_victim_sends_it_nothing() {
-    let ground = Ground::new();
-    let (world, home) = (runtime(&ground.world), runtime(&ground.home));
-    let witness = ground.world.enter(|| {
-        let witness = UdpSocket::bind((VICTIM, 8_000)).unwrap();
-        witness.set_nonblocking(true).unwrap();
-        witness
-    });
+/// Those who are there, and what they run.
+struct Cast {
+    relays: [(Feet, Reach); 2],
+    open: (Feet, Reach),
+    hard: (Feet, Reach),
+    attackers: [(Feet, Swarm, mpsc::Receiver<SwarmEvent>); 3],
+}
+
+fn cast(ground: &Ground, world: &Runtime, home: &Runtime) -> Cast {
     let inside = |at: &Namespace, runtime: &Runtime, seed, ip| {
         let of_runtime = runtime.handle().clone();
         at.enter(move || {
@@ -261,64 +261,47 @@ fn a_node_asked_to_punch_at_a_victim_sends_it_nothing() {
             feet(seed, ip)
         })
     };
+    let reach = |feet: Feet, runtime: &Runtime, relays: &[NodeAddress], serves| {
+        let _entered = runtime.enter();
+        let reach = feet.reach(relays, serves);
+        (feet, reach)
+    };
     let relays = [1, 2].map(|seed| {
-        let relay = inside(&ground.world, &world, seed, RELAYS[usize::from(seed) - 1]);
-        let _entered = world.enter();
-        let reach = relay.reach(&[], Some(RelayLimits::default()));
-        (relay, reach)
+        let relay = inside(&ground.world, world, seed, RELAYS[usize::from(seed) - 1]);
+        reach(relay, world, &[], Some(RelayLimits::default()))
     });
     let both: Vec<NodeAddress> = relays.iter().map(|(relay, _)| relay.address()).collect();
-    let open = inside(&ground.world, &world, 3, OPEN);
-    let hard = inside(&ground.home, &home, 4, HARD);
-    let attackers = [5, 6, 7].map(|seed| {
-        inside(
-            &ground.world,
-            &world,
-            seed,
-            ATTACKERS[usize::from(seed) - 5],
-        )
-    });
-    let open_reach = {
-        let _entered = world.enter();
-        open.reach(&both, None)
-    };
-    let hard_reach = {
-        let _entered = home.enter();
-        hard.reach(&both, None)
-    };
-    let swarms = {
-        let _entered = world.enter();
-        attackers.each_ref().map(Feet::swarm)
-    };
-    let [(caller, _c), (easy, _e), (callee, mut rung)] = swarms;
-    let _links = world.block_on(async {
+    let open = inside(&ground.world, world, 3, OPEN);
+    let hard = inside(&ground.home, home, 4, HARD);
+    Cast {
+        relays,
+        open: reach(open, world, &both, None),
+        hard: reach(hard, home, &both, None),
+        attackers: [5, 6, 7].map(|seed| {
+            let attacker = inside(&ground.world, world, seed, ATTACKERS[usize::from(seed) - 5]);
+            let _entered = world.enter();
+            let (swarm, events) = attacker.swarm();
+            (attacker, swarm, events)
+        }),
+    }
+}
+
+impl Cast {
+    /// Everything that is asked; what comes back has to be kept for as long as the attempts.
+    async fn ask(&mut self) -> super::Link {
+        let both = self.relays.each_ref().map(|(relay, _)| relay.address());
+        let ((open, open_reach), (hard, hard_reach)) = (&self.open, &self.hard);
         open_reach.attached(PATIENCE).await;
         hard_reach.attached(PATIENCE).await;
         let relay = both[0];
+        let [(first, caller, _), (second, easy, _), (third, callee, rung)] = &mut self.attackers;
         // Whom a random NAT is claimed of: its ports would be guessed.
-        let theirs = calls(
-            &attackers[0],
-            &caller,
-            relay,
-            open.address(),
-            NatClass::Random,
-            10,
-        );
-        assert!(
-            !theirs.await.is_hard(),
-            "the node without a NAT knows that it has none"
-        );
+        let theirs = calls(first, caller, relay, open.address(), NatClass::Random, 10);
+        let knows = !theirs.await.is_hard();
+        assert!(knows, "the node without a NAT knows that it has none");
         // Whom none is claimed of: a node behind a random NAT would open 256 ways to it.
         let mut number = 20;
-        while calls(
-            &attackers[1],
-            &easy,
-            relay,
-            hard.address(),
-            NatClass::Open,
-            number,
-        )
-        .await
+        while calls(second, easy, relay, hard.address(), NatClass::Open, number).await
             != NatClass::Random
         {
             number += 1;
@@ -328,22 +311,35 @@ fn a_node_asked_to_punch_at_a_victim_sends_it_nothing() {
         // And one that is called.
         callee.attach(relay).await;
         while !matches!(rung.recv().await, Some(SwarmEvent::Attached(_))) {}
-        let connect = open_reach.connect(attackers[2].key.id(), &both[..1]);
-        let answer = answers(&attackers[2], &mut rung, NatClass::Random);
+        let connect = open_reach.connect(third.key.id(), &both[..1]);
+        let answer = answers(third, rung, NatClass::Random);
         let (link, ()) = tokio::join!(connect, answer);
         // Strangers say that our nodes are seen there, and answer what nobody asked.
         let seen = observe_reply((VICTIM, 8_000).into(), &observe_request([1; 16])).unwrap();
         for number in 0..20u8 {
             let asked = observe_request([number; 16]);
             for bytes in [&seen[..], &asked[..]] {
-                let _ = attackers[0].socket.try_send(open.address().at, bytes);
+                let _ = first.socket.try_send(open.address().at, bytes);
             }
             tokio::task::yield_now().await;
         }
         link.unwrap()
+    }
+}
+
+#[test]
+fn a_node_asked_to_punch_at_a_victim_sends_it_nothing() {
+    let ground = Ground::new();
+    let (world, home) = (runtime(&ground.world), runtime(&ground.home));
+    let witness = ground.world.enter(|| {
+        let witness = UdpSocket::bind((VICTIM, 8_000)).unwrap();
+        witness.set_nonblocking(true).unwrap();
+        witness
     });
+    let mut cast = cast(&ground, &world, &home);
+    let _link = world.block_on(cast.ask());
     let begun = Instant::now();
-    // Until every control has had what is asked for, or the time of an attempt is over; and then to its end in any case.
+    // Nothing tells that nothing came: the time of an attempt does.
     std::thread::sleep(ATTEMPT);
     let probes = ATTACKERS.map(|at| ground.count("probes", at));
     let (at_victim, heard) = (ground.count("to", VICTIM), witness.recv(&mut [0; 64]));
@@ -367,7 +363,7 @@ fn a_node_asked_to_punch_at_a_victim_sends_it_nothing() {
         one.send_to(b"one", (VICTIM, 8_000)).unwrap();
     });
     assert!(ground.count("to", VICTIM) > 0);
-    drop((open_reach, hard_reach, relays));
+    drop(cast);
     for runtime in [world, home] {
         runtime.shutdown_timeout(Duration::from_secs(1));
     }
