@@ -1,6 +1,7 @@
 //! A node that stands in the table and lies when it is asked. Its connections are honest: only its words are not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
 use libp2p_core::Transport as _;
@@ -41,8 +42,14 @@ struct Stage {
     words: Words,
 }
 
-/// Starts a liar; it makes itself known to `seeds`.
-pub(super) fn start(key: &NodeKey, ip: [u8; 4], lie: Lie, seeds: &[NodeAddress]) -> NodeAddress {
+/// Starts a liar; it makes itself known to `seeds`, and counts in `heard` what it is asked to find.
+pub(super) fn start(
+    key: &NodeKey,
+    ip: [u8; 4],
+    lie: Lie,
+    seeds: &[NodeAddress],
+    heard: Arc<AtomicUsize>,
+) -> NodeAddress {
     let (ground, at, incoming) = PlainGround::open(key, ip);
     let keypair = Keypair::ed25519_from_bytes(*key.seed()).unwrap();
     let us = keypair.public().to_peer_id();
@@ -78,6 +85,9 @@ pub(super) fn start(key: &NodeKey, ip: [u8; 4], lie: Lie, seeds: &[NodeAddress])
             } = message
             {
                 asked += 1;
+                if matches!(request, Question::Find(_)) {
+                    heard.fetch_add(1, Ordering::Relaxed);
+                }
                 match lied(lie, &request, asked) {
                     Some(answer) => {
                         let _ = swarm.behaviour_mut().words.send_response(channel, answer);
