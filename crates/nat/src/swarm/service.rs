@@ -10,7 +10,9 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use libp2p_identity::PeerId;
-use libp2p_request_response::{Behaviour as Calls, OutboundRequestId, ResponseChannel};
+use libp2p_request_response::{
+    Behaviour as Calls, OutboundFailure, OutboundRequestId, ResponseChannel,
+};
 use tokio::sync::oneshot;
 use wayfare_identity::{NodeAddress, NodeId};
 
@@ -44,6 +46,8 @@ struct Caller {
     to: NodeId,
     channel: u32,
     reply: ResponseChannel<Reply>,
+    /// To be rung once more with, if the connection goes while it rings: a node that has just come back has made another one.
+    again: Option<Request>,
 }
 
 impl Service {
@@ -181,12 +185,13 @@ impl Service {
                     seen: from.1,
                     offer,
                 };
-                let id = calls.send_request(&callee, ring);
+                let id = calls.send_request(&callee, ring.clone());
                 let caller = Caller {
                     node,
                     to,
                     channel,
                     reply,
+                    again: Some(ring),
                 };
                 self.ringing.insert(id, caller);
             }
@@ -198,14 +203,26 @@ impl Service {
     pub(super) fn replied(
         &mut self,
         id: OutboundRequestId,
-        reply: Result<Reply, String>,
+        reply: Result<Reply, OutboundFailure>,
         calls: &mut Calls<CallCodec>,
     ) {
         // Of words and closings nobody waits for the reply.
-        let Some(caller) = self.ringing.remove(&id) else {
+        let Some(mut caller) = self.ringing.remove(&id) else {
             return;
         };
-        let seen = peer_id(caller.to).and_then(|peer| self.connections.address(&peer));
+        let callee = peer_id(caller.to);
+        let seen = callee.and_then(|peer| self.connections.address(&peer));
+        if let (Err(OutboundFailure::ConnectionClosed), Some(callee), Some(at)) =
+            (&reply, callee, seen)
+            && let Some(ring) = caller.again.take()
+        {
+            if let Some(board) = &self.board {
+                board.follow(caller.to, at);
+            }
+            self.ringing
+                .insert(calls.send_request(&callee, ring), caller);
+            return;
+        }
         let why = match (reply, seen) {
             (Ok(Reply::Answered { answer }), Some(seen)) if answer.len() <= MAX_WORD => {
                 let opened = Reply::Opened {

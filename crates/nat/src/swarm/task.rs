@@ -10,7 +10,7 @@ use libp2p_core::ConnectedPoint;
 use libp2p_core::multiaddr::Protocol;
 use libp2p_core::transport::{ListenerId, PortUse};
 use libp2p_identity::{Keypair, PeerId};
-use libp2p_request_response::{self as request_response, OutboundRequestId};
+use libp2p_request_response::{self as request_response, OutboundFailure, OutboundRequestId};
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId, SwarmEvent as Libp2pEvent};
 use quinn::Connection;
@@ -528,7 +528,7 @@ impl Driver {
             },
             Event::OutboundFailure {
                 request_id, error, ..
-            } => self.replied(request_id, Err(error.to_string())),
+            } => self.replied(request_id, Err(error)),
             Event::InboundFailure { error, .. } => {
                 tracing::debug!(%error, "a caller did not wait for its reply");
             }
@@ -557,7 +557,7 @@ impl Driver {
         }
     }
 
-    fn replied(&mut self, id: OutboundRequestId, reply: Result<Reply, String>) {
+    fn replied(&mut self, id: OutboundRequestId, reply: Result<Reply, OutboundFailure>) {
         if let Some(done) = self.closing.remove(&id) {
             // Whoever hung up may have gone meanwhile.
             let _ = done.send(());
@@ -592,7 +592,7 @@ impl Driver {
             Ok(Reply::Answered { .. } | Reply::Done) => Err(cause("it answers something else")),
             Err(error) => {
                 let turned_away = peer_id(relay.node).and_then(|it| self.connections.refusal(&it));
-                Err(cause(&turned_away.unwrap_or(error)))
+                Err(cause(&turned_away.unwrap_or_else(|| error.to_string())))
             }
         };
         let _ = pending.opened.send(outcome);
