@@ -307,9 +307,9 @@ async fn a_relay_that_reads_nothing_costs_no_memory() {
     }
     let stats = node.socket.stats();
     assert_eq!(stats.carried_sent + stats.carried_lost, 10_000);
-    // Our line of 2 MiB, what the kernels keep at both ends, and a few records of TLS.
+    // Our line of 8 MiB, what the kernels keep at both ends, and a few records of TLS; 14 MiB were sent.
     let kept = stats.carried_sent * 1_452;
-    assert!(kept < 4 << 20, "{kept}");
+    assert!(kept < 11 << 20, "{kept}");
     // When it reads again, what was kept arrives, the oldest first and in order.
     drop(stop);
     let mut channel = within(serving).await.unwrap();
