@@ -73,6 +73,11 @@ impl Ground for Nook {
         let _ = self.socket.try_send(to, &[0; 8]);
     }
 
+    fn vouches(&self, _: [u8; 8], _: SocketAddr) -> bool {
+        // An idle peer is nobody's relay.
+        false
+    }
+
     fn addresses(&self) -> Vec<SocketAddr> {
         vec![self.socket.local_addr()]
     }

@@ -1,7 +1,7 @@
 //! The relay's protocol: open a channel to a node, ring it, pass a word along. A request and its reply are each one message on
 //! one stream. It refuses messages beyond its bounds, and knows nothing of what offers say.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use wayfare_identity::NodeId;
@@ -15,28 +15,64 @@ pub(crate) const MAX_MESSAGE: usize = MAX_WORD + 256;
 
 pub(crate) const PROTOCOL: &str = "/wayfare/relay/1";
 
+/// Where a relay sees a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// Where the node's connection comes from.
+    pub at: SocketAddr,
+    /// An address of the other family at which the node has shown to the relay that it receives.
+    pub also: Option<SocketAddr>,
+}
+
+impl Sight {
+    /// The addresses' IPs: what a peer may be told to send to.
+    #[must_use]
+    pub fn ips(&self) -> Vec<IpAddr> {
+        [Some(self.at), self.also]
+            .into_iter()
+            .flatten()
+            .map(|at| at.ip())
+            .collect()
+    }
+}
+
+/// Another address of ours, with what a relay sent there to be shown again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Where the relay saw us.
+    pub at: SocketAddr,
+    /// What it gave us for that.
+    pub cookie: [u8; 8],
+}
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Of a relay: a channel to this node.
-    Open { to: NodeId, offer: Vec<u8> },
+    Open {
+        to: NodeId,
+        also: Option<Elsewhere>,
+        offer: Vec<u8>,
+    },
     /// By a relay: this node wants a channel to you.
     Ring {
         from: NodeId,
         channel: u32,
         /// Where the relay sees it.
-        seen: SocketAddr,
+        seen: Sight,
         offer: Vec<u8>,
     },
     /// Of a relay: tell this to the other end. By a relay: the other end tells you this.
     Pass {
         channel: u32,
         /// Where the relay sees the other end; of no meaning towards the relay.
-        seen: Option<SocketAddr>,
+        seen: Option<Sight>,
         word: Vec<u8>,
     },
     /// Of a relay: the channel is not needed any more. By a relay: it is closed.
     Close { channel: u32 },
+    /// Of a relay: we are there, too.
+    Also(Elsewhere),
 }
 
 /// What is answered.
@@ -46,7 +82,7 @@ pub(crate) enum Reply {
     Opened {
         channel: u32,
         /// Where the relay sees the other end.
-        seen: SocketAddr,
+        seen: Sight,
         answer: Vec<u8>,
     },
     /// To a ring.
@@ -75,7 +111,10 @@ mod tests {
         let request = Request::Ring {
             from: NodeId([7; 32]),
             channel: 9,
-            seen: "[2001:db8::1]:5".parse().unwrap(),
+            seen: Sight {
+                at: "[2001:db8::1]:5".parse().unwrap(),
+                also: Some("192.0.2.1:5".parse().unwrap()),
+            },
             offer: vec![1; MAX_WORD],
         };
         let bytes = postcard::to_stdvec(&request).unwrap();

@@ -42,6 +42,9 @@ pub trait Ground: fmt::Debug + Send + Sync + 'static {
     /// Sends one datagram that means nothing, from the shared port: it opens the way for what comes back.
     fn knock(&self, to: SocketAddr);
 
+    /// Whether we gave this cookie, lately, to somebody who receives at that address.
+    fn vouches(&self, cookie: [u8; 8], of: SocketAddr) -> bool;
+
     /// The addresses of this computer's interfaces, each with the shared port.
     fn addresses(&self) -> Vec<SocketAddr>;
 

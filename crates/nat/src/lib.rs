@@ -20,7 +20,7 @@ mod relay;
 mod swarm;
 mod transport;
 
-pub use calls::MAX_WORD;
+pub use calls::{Elsewhere, MAX_WORD, Sight};
 pub use dht::{Admitted, DhtConfig, DhtError, MAX_VALUE, REPLICAS, Records, Topic};
 pub use ground::{Ground, Port};
 pub use mapping::{Mapper, MapperConfig, Protocol, Refusal, RouterAnswers};

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
 
+use crate::calls::{Elsewhere, Sight};
 use crate::dht::{DhtCommand, DhtConfig, DhtError, Topic};
 use crate::relay::{RelayBoard, RelayLimits};
 use crate::{Ground, MAX_WORD};
@@ -85,7 +86,7 @@ pub enum SwarmEvent {
         /// The channel.
         channel: u32,
         /// Where the relay sees the other end.
-        seen: Option<SocketAddr>,
+        seen: Option<Sight>,
         /// What it says.
         word: Vec<u8>,
     },
@@ -115,7 +116,7 @@ pub struct Ring {
     /// Who calls, as the relay's connection to it proved.
     pub from: NodeId,
     /// Where the relay sees the caller.
-    pub seen: SocketAddr,
+    pub seen: Sight,
     /// The caller's offer.
     pub offer: Vec<u8>,
     answer: oneshot::Sender<Vec<u8>>,
@@ -137,7 +138,7 @@ pub struct Opened {
     /// Where the relay itself is: frames go there.
     pub relay: SocketAddr,
     /// Where the relay sees the other end.
-    pub seen: SocketAddr,
+    pub seen: Sight,
     /// The other end's answer.
     pub answer: Vec<u8>,
 }
@@ -173,10 +174,15 @@ pub enum CallError {
 enum Command {
     Attach(NodeAddress),
     Detach(NodeId),
+    Also {
+        relay: NodeId,
+        also: Elsewhere,
+    },
     Dial(NodeAddress),
     Call {
         relay: NodeAddress,
         to: NodeId,
+        also: Option<Elsewhere>,
         offer: Vec<u8>,
         opened: oneshot::Sender<Result<Opened, CallError>>,
     },
@@ -231,6 +237,11 @@ impl Swarm {
         let _ = self.commands.send(Command::Attach(relay)).await;
     }
 
+    /// Shows a relay that we receive elsewhere, too: whoever calls us is told. To be repeated within ten minutes.
+    pub async fn also(&self, relay: NodeId, also: Elsewhere) {
+        let _ = self.commands.send(Command::Also { relay, also }).await;
+    }
+
     /// Begins to connect to a node, so that a call through it finds the connection made.
     pub async fn dial(&self, node: NodeAddress) {
         let _ = self.commands.send(Command::Dial(node)).await;
@@ -242,7 +253,8 @@ impl Swarm {
     }
 
     /// Asks a relay for a channel to a node. Takes a round trip to the relay, one from there to the node, and the time the node
-    /// takes to answer; the connection to the relay is made if there is none.
+    /// takes to answer; the connection to the relay is made if there is none. `also` shows the relay that we receive elsewhere,
+    /// too, and it tells the other end so.
     ///
     /// # Errors
     /// [`CallError`].
@@ -250,6 +262,7 @@ impl Swarm {
         &self,
         relay: NodeAddress,
         to: NodeId,
+        also: Option<Elsewhere>,
         offer: Vec<u8>,
     ) -> Result<Opened, CallError> {
         if offer.len() > MAX_WORD {
@@ -259,6 +272,7 @@ impl Swarm {
         let command = Command::Call {
             relay,
             to,
+            also,
             offer,
             opened,
         };

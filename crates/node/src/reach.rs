@@ -22,7 +22,7 @@ use wayfare_identity::{NodeAddress, NodeId, NodeKey};
 use wayfare_nat::{
     DhtConfig, MapperConfig, RelayBoard, RelayLimits, Swarm, SwarmConfig, SwarmError, SwarmEvent,
 };
-use wayfare_path::Tier;
+use wayfare_path::{Cookies, Tier};
 use wayfare_transport::{CarriedMeter, Clock, QuicEndpoint, QuicIdentity, SharedSocket, Switch};
 
 pub use self::carriers::Carrier;
@@ -30,7 +30,7 @@ use self::carriers::Carriers;
 use self::driver::{Command, Driver};
 use self::ground::SharedGround;
 pub(crate) use self::ground::local_addresses;
-use crate::NodeError;
+use crate::{NodeError, chance};
 
 /// What may wait for the driver.
 const COMMANDS: usize = 64;
@@ -122,7 +122,19 @@ pub(crate) fn swarm_on(
     identity: &QuicIdentity,
     config: SwarmConfig,
 ) -> Result<(Swarm, mpsc::Receiver<SwarmEvent>), NodeError> {
-    let ground = SharedGround::new(socket.clone(), endpoint.clone(), identity.clone())
+    let cookies = Cookies::new(chance::bytes()?, Clock::now());
+    swarm_with(socket, endpoint, identity, config, Arc::new(cookies))
+}
+
+/// As [`swarm_on`], where others answer probes and give cookies.
+fn swarm_with(
+    socket: &SharedSocket,
+    endpoint: &QuicEndpoint,
+    identity: &QuicIdentity,
+    config: SwarmConfig,
+    cookies: Arc<Cookies>,
+) -> Result<(Swarm, mpsc::Receiver<SwarmEvent>), NodeError> {
+    let ground = SharedGround::new(socket.clone(), endpoint.clone(), identity.clone(), cookies)
         .map_err(|error| NodeError::Swarm(SwarmError::Setup(error.to_string())))?;
     let incoming = endpoint
         .swarm_connections()
@@ -161,7 +173,9 @@ impl Reach {
             relay: config.serves,
             dht,
         };
-        let (swarm, events) = swarm_on(&socket, endpoint, identity, swarm_config)?;
+        let cookies = Arc::new(Cookies::new(chance::bytes()?, Clock::now()));
+        let shown = Arc::clone(&cookies);
+        let (swarm, events) = swarm_with(&socket, endpoint, identity, swarm_config, shown)?;
         let board = swarm.board().cloned();
         if let Some(board) = &board {
             socket.set_switch(Some(Arc::new(BoardSwitch(Arc::clone(board)))));
@@ -170,7 +184,14 @@ impl Reach {
         let (tell, attached) = watch::channel(0);
         let carriers = Carriers::new(socket.clone(), endpoint.clone(), identity.clone());
         let way = (socket, carriers);
-        let driver = Driver::new(config, way, swarm.clone(), events, probes, inbox, tell)?;
+        let driver = Driver::new(
+            config,
+            way,
+            (swarm.clone(), events),
+            probes,
+            inbox,
+            (tell, cookies),
+        )?;
         let task = tokio::spawn(driver.run());
         let reach = Self {
             commands,

@@ -28,7 +28,8 @@ pub use description::{Capabilities, Description, MAX_CANDIDATES};
 pub use finder::{DropReason, Event, Finder, Handled, Setup, Socket, Transmit};
 pub use observation::{NatClass, Observations, PREDICTED_PORTS};
 pub use observe::{
-    OBSERVE_LEN, OBSERVED_LEN, ObserveLimiter, observe_reply, observe_request, observe_result,
+    Cookie, Cookies, OBSERVE_LEN, OBSERVED_LEN, ObserveLimiter, Observed, observe_reply,
+    observe_request, observe_result,
 };
 pub use offer::{Answer, MAX_OFFER, Offer, OfferError, Verified};
 pub use outcome::{Method, Obstacle, Outcome};

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! question 05 00 00 00 | 3 | transaction 16 | zeros 27                    48 bytes
-//! reply    05 00 00 00 | 4 | transaction 16 | address 16, port 2          39 bytes
+//! reply    05 00 00 00 | 4 | transaction 16 | address 16, port 2 | cookie 8    47 bytes
 //! ```
+//! The cookie shows later, to whoever answered, that the question came from one who receives at that address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -19,7 +20,10 @@ use crate::probe::{PROBE_HEAD, ProbeKind, address_from_bytes, address_to_bytes};
 pub const OBSERVE_LEN: usize = 48;
 
 /// Bytes of a reply.
-pub const OBSERVED_LEN: usize = 39;
+pub const OBSERVED_LEN: usize = 47;
+
+/// Shows that somebody receives at an address: [`Cookies`] of whoever gave it know it again.
+pub type Cookie = [u8; 8];
 
 /// A question with a transaction that nobody can guess, by which the reply is believed.
 #[must_use]
@@ -31,9 +35,14 @@ pub fn observe_request(transaction: [u8; 16]) -> [u8; OBSERVE_LEN] {
     bytes
 }
 
-/// The reply to a question that came `from` there; `None` if it is no question.
+/// The reply to a question that came `from` there, with a cookie for that address; `None` if it is no question.
 #[must_use]
-pub fn observe_reply(from: SocketAddr, bytes: &[u8]) -> Option<[u8; OBSERVED_LEN]> {
+pub fn observe_reply(
+    from: SocketAddr,
+    bytes: &[u8],
+    cookies: &Cookies,
+    now: Instant,
+) -> Option<[u8; OBSERVED_LEN]> {
     if ProbeKind::of(bytes)? != ProbeKind::Observe || !is_usable(canonical(from)) {
         return None;
     }
@@ -41,19 +50,90 @@ pub fn observe_reply(from: SocketAddr, bytes: &[u8]) -> Option<[u8; OBSERVED_LEN
     reply[..4].copy_from_slice(&PROBE_HEAD);
     reply[4] = ProbeKind::Observed.code();
     reply[5..21].copy_from_slice(&bytes[5..21]);
-    reply[21..].copy_from_slice(&address_to_bytes(from));
+    reply[21..39].copy_from_slice(&address_to_bytes(from));
+    reply[39..].copy_from_slice(&cookies.give(from, now));
     Some(reply)
 }
 
-/// The transaction of a reply, and where the other saw us. The caller compares the transaction with its own.
+/// What a reply says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// Of the question; whoever asked compares it with its own.
+    pub transaction: [u8; 16],
+    /// Where the other saw us.
+    pub seen: SocketAddr,
+    /// Shows it that we receive there.
+    pub cookie: Cookie,
+}
+
+/// What a reply says, if it is one.
 #[must_use]
-pub fn observe_result(bytes: &[u8]) -> Option<([u8; 16], SocketAddr)> {
+pub fn observe_result(bytes: &[u8]) -> Option<Observed> {
     if ProbeKind::of(bytes)? != ProbeKind::Observed {
         return None;
     }
     let transaction = bytes.get(5..21)?.try_into().ok()?;
-    let seen = address_from_bytes(bytes.get(21..)?)?;
-    is_usable(seen).then_some((transaction, seen))
+    let seen = address_from_bytes(bytes.get(21..39)?)?;
+    let cookie = bytes.get(39..)?.try_into().ok()?;
+    is_usable(seen).then_some(Observed {
+        transaction,
+        seen,
+        cookie,
+    })
+}
+
+/// A cookie holds for the rest of the period in which it was given, and for one more: 5 to 10 minutes.
+const COOKIE_PERIOD: Duration = Duration::from_secs(300);
+
+/// Cookies for addresses: keyed hashes, so nothing is remembered. Nobody makes one for an address at which it does not receive.
+pub struct Cookies {
+    key: Zeroizing<[u8; 32]>,
+    began: Instant,
+}
+
+impl Cookies {
+    /// `seed` must be random and secret.
+    #[must_use]
+    pub fn new(seed: [u8; 32], now: Instant) -> Self {
+        Self {
+            key: Zeroizing::new(seed),
+            began: now,
+        }
+    }
+
+    fn give(&self, to: SocketAddr, now: Instant) -> Cookie {
+        self.of_period(to, self.period(now))
+    }
+
+    /// Whether we gave this cookie to that address lately.
+    #[must_use]
+    pub fn know(&self, cookie: Cookie, of: SocketAddr, now: Instant) -> bool {
+        let period = self.period(now);
+        let periods = [Some(period), period.checked_sub(1)];
+        periods.into_iter().flatten().any(|period| {
+            // Without a branch on where they differ.
+            let ours = self.of_period(of, period);
+            ours.iter().zip(cookie).fold(0, |all, (a, b)| all | (a ^ b)) == 0
+        })
+    }
+
+    fn period(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_secs() / COOKIE_PERIOD.as_secs()
+    }
+
+    fn of_period(&self, address: SocketAddr, period: u64) -> Cookie {
+        let address = address_to_bytes(canonical(address));
+        let hash = hash::keyed_32(&self.key, &[b"cookie", &address, &period.to_be_bytes()]);
+        let mut cookie = [0; 8];
+        cookie.copy_from_slice(&hash[..8]);
+        cookie
+    }
+}
+
+impl std::fmt::Debug for Cookies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cookies").finish_non_exhaustive()
+    }
 }
 
 /// Slots of the limiter: 1,024 × 24 bytes, 24 KiB, whatever comes in.
@@ -133,12 +213,35 @@ mod tests {
     fn a_question_is_answered_with_where_it_came_from() {
         let from: SocketAddr = "192.0.2.1:4242".parse().unwrap();
         let question = observe_request([7; 16]);
-        let reply = observe_reply(from, &question).unwrap();
-        assert_eq!(observe_result(&reply), Some(([7; 16], from)));
-        assert!(reply.len() <= question.len());
-        assert_eq!(observe_reply(from, &reply), None);
-        assert_eq!(observe_reply(from, &question[..47]), None);
+        let now = Instant::now();
+        let cookies = Cookies::new([5; 32], now);
+        let reply = |bytes: &[u8]| observe_reply(from, bytes, &cookies, now);
+        let replied = reply(&question).unwrap();
+        let observed = observe_result(&replied).unwrap();
+        assert_eq!((observed.transaction, observed.seen), ([7; 16], from));
+        assert!(replied.len() <= question.len());
+        assert_eq!(reply(&replied), None);
+        assert_eq!(reply(&question[..47]), None);
         assert_eq!(observe_result(&question), None);
+        assert_eq!(observe_result(&replied[..39]), None);
+    }
+
+    #[test]
+    fn a_cookie_holds_for_its_address_and_a_while() {
+        let now = Instant::now();
+        let cookies = Cookies::new([5; 32], now);
+        let here: SocketAddr = "[2001:db8::1]:7".parse().unwrap();
+        let cookie = cookies.give(here, now);
+        assert!(cookies.know(cookie, here, now));
+        assert!(cookies.know(cookie, here, now + COOKIE_PERIOD));
+        assert!(!cookies.know(cookie, here, now + COOKIE_PERIOD * 2));
+        let elsewhere: SocketAddr = "[2001:db8::1]:8".parse().unwrap();
+        assert!(!cookies.know(cookie, elsewhere, now));
+        assert!(!Cookies::new([6; 32], now).know(cookie, here, now));
+        // An IPv4 address is the same on a socket of both families.
+        let plain: SocketAddr = "192.0.2.1:7".parse().unwrap();
+        let mapped: SocketAddr = "[::ffff:192.0.2.1]:7".parse().unwrap();
+        assert!(cookies.know(cookies.give(mapped, now), plain, now));
     }
 
     #[test]

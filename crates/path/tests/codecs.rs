@@ -1,13 +1,13 @@
 //! The codecs: what is sealed is read, what is not ours is refused, and no bytes make anything panic.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use wayfare_identity::NodeKey;
 use wayfare_path::{
-    Answer, Attempt, Candidate, CandidateKind, Capabilities, Description, Ephemeral, MAX_OFFER,
-    NatClass, Offer, OfferError, Probe, ProbeKind, ProbeSecret, Role, observe_reply,
+    Answer, Attempt, Candidate, CandidateKind, Capabilities, Cookies, Description, Ephemeral,
+    MAX_OFFER, NatClass, Offer, OfferError, Probe, ProbeKind, ProbeSecret, Role, observe_reply,
     observe_result, tag_of,
 };
 
@@ -86,7 +86,9 @@ proptest! {
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..3000), from in addr()) {
         let (caller, _) = secrets();
         let _ = (Offer::from_bytes(&bytes), Answer::from_bytes(&bytes));
-        let _ = (tag_of(&bytes), observe_reply(from, &bytes), observe_result(&bytes));
+        let _ = (tag_of(&bytes), observe_result(&bytes));
+        let now = std::time::Instant::now();
+        let _ = observe_reply(from, &bytes, &Cookies::new([1; 32], now), now);
         prop_assert!(Probe::open(&bytes, &caller, Role::Callee).is_err());
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,15 @@ use wayfare_identity::{NodeAddress, NodeId};
 use super::{Ring, SwarmEvent};
 use crate::MAX_WORD;
 use crate::address::{node_id, peer_id};
-use crate::calls::{CallCodec, Reply, Request};
+use crate::calls::{CallCodec, Elsewhere, Reply, Request, Sight};
 use crate::connections::Connections;
+use crate::ground::Ground;
 use crate::relay::{RelayBoard, RelayRefusal};
 
 /// A channel on which nothing passes for so long is closed: four times the 25 s after which both ends say something.
 const PATIENCE: Duration = Duration::from_secs(100);
+/// An address that a node showed us it receives at is told to its peers for so long; nodes show it anew in time.
+const ALSO: Duration = Duration::from_secs(600);
 /// Rings of ours, and rings to us, that wait for an answer.
 const MOST_RINGS: usize = 256;
 
@@ -37,8 +41,35 @@ pub(super) struct Service {
     ringing: HashMap<OutboundRequestId, Caller>,
     /// Rings to us that our owner considers.
     considered: FuturesUnordered<BoxFuture<'static, Answered>>,
+    /// Other addresses at which nodes have shown that they receive, and when.
+    also: HashMap<(NodeId, Family), (SocketAddr, Instant)>,
+    ground: Arc<dyn Ground>,
     chance: RandomState,
     opened: u64,
+}
+
+/// Of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Family {
+    Four,
+    Six,
+}
+
+impl Family {
+    fn of(at: SocketAddr) -> Self {
+        if at.ip().to_canonical().is_ipv4() {
+            Self::Four
+        } else {
+            Self::Six
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Four => Self::Six,
+            Self::Six => Self::Four,
+        }
+    }
 }
 
 struct Caller {
@@ -51,12 +82,18 @@ struct Caller {
 }
 
 impl Service {
-    pub(super) fn new(board: Option<Arc<RelayBoard>>, connections: Connections) -> Self {
+    pub(super) fn new(
+        board: Option<Arc<RelayBoard>>,
+        connections: Connections,
+        ground: Arc<dyn Ground>,
+    ) -> Self {
         Self {
             board,
             connections,
             ringing: HashMap::new(),
             considered: FuturesUnordered::new(),
+            also: HashMap::new(),
+            ground,
             chance: RandomState::new(),
             opened: 0,
         }
@@ -71,7 +108,12 @@ impl Service {
     }
 
     /// Follows moving peers, closes what is not used.
-    pub(super) fn refresh(&self, now: Instant) {
+    pub(super) fn refresh(&mut self, now: Instant) {
+        let connections = &self.connections;
+        self.also.retain(|(node, _), (_, since)| {
+            let connected = || connections.address(&peer_id(*node)?);
+            now.saturating_duration_since(*since) < ALSO && connected().is_some()
+        });
         if let Some(board) = &self.board {
             let at = |node| peer_id(node).and_then(|peer| self.connections.address(&peer));
             board.refresh(at, PATIENCE, now);
@@ -93,7 +135,8 @@ impl Service {
             board.follow(node, at);
         }
         let (done, event) = match request {
-            Request::Open { to, offer } => {
+            Request::Open { to, also, offer } => {
+                self.note_also(node, also, now);
                 let call = (node, to, offer);
                 self.open(call, reply, calls, now);
                 return None;
@@ -140,6 +183,10 @@ impl Service {
                     }),
                 ),
             },
+            Request::Also(also) => {
+                self.note_also(node, Some(also), now);
+                (Reply::Done, None)
+            }
             Request::Close { channel } => match self.close(node, channel, calls) {
                 true => (Reply::Done, None),
                 false => (
@@ -182,7 +229,7 @@ impl Service {
                 let ring = Request::Ring {
                     from: node,
                     channel,
-                    seen: from.1,
+                    seen: self.sight(node, from.1),
                     offer,
                 };
                 let id = calls.send_request(&callee, ring.clone());
@@ -211,9 +258,9 @@ impl Service {
             return;
         };
         let callee = peer_id(caller.to);
-        let seen = callee.and_then(|peer| self.connections.address(&peer));
+        let at = callee.and_then(|peer| self.connections.address(&peer));
         if let (Err(OutboundFailure::ConnectionClosed), Some(callee), Some(at)) =
-            (&reply, callee, seen)
+            (&reply, callee, at)
             && let Some(ring) = caller.again.take()
         {
             if let Some(board) = &self.board {
@@ -223,11 +270,11 @@ impl Service {
                 .insert(calls.send_request(&callee, ring), caller);
             return;
         }
-        let why = match (reply, seen) {
-            (Ok(Reply::Answered { answer }), Some(seen)) if answer.len() <= MAX_WORD => {
+        let why = match (reply, at) {
+            (Ok(Reply::Answered { answer }), Some(at)) if answer.len() <= MAX_WORD => {
                 let opened = Reply::Opened {
                     channel: caller.channel,
-                    seen,
+                    seen: self.sight(caller.to, at),
                     answer,
                 };
                 let _ = calls.send_response(caller.reply, opened);
@@ -251,7 +298,8 @@ impl Service {
             .and_then(|board| board.other(channel, node))
             .and_then(peer_id);
         let Some(other) = other else { return false };
-        let seen = peer_id(node).and_then(|peer| self.connections.address(&peer));
+        let at = peer_id(node).and_then(|peer| self.connections.address(&peer));
+        let seen = at.map(|at| self.sight(node, at));
         if word.len() <= MAX_WORD {
             let word = word.to_vec();
             calls.send_request(
@@ -264,6 +312,25 @@ impl Service {
             );
         }
         true
+    }
+
+    /// Where we see a node whose connection comes from `at`.
+    fn sight(&self, node: NodeId, at: SocketAddr) -> Sight {
+        let other = Family::of(at).other();
+        Sight {
+            at,
+            also: self.also.get(&(node, other)).map(|(also, _)| *also),
+        }
+    }
+
+    /// A node says that it is elsewhere, too: believed if it shows what we sent there.
+    fn note_also(&mut self, node: NodeId, also: Option<Elsewhere>, now: Instant) {
+        let Some(Elsewhere { at, cookie }) = also.filter(|_| self.board.is_some()) else {
+            return;
+        };
+        if self.ground.vouches(cookie, at) {
+            self.also.insert((node, Family::of(at)), (at, now));
+        }
     }
 
     fn close(&self, node: NodeId, channel: u32, calls: &mut Calls<CallCodec>) -> bool {

@@ -127,8 +127,8 @@ impl Driver {
         }
         Ok(Self {
             swarm,
+            service: Service::new(board, connections.clone(), Arc::clone(&ground)),
             ground,
-            service: Service::new(board, connections.clone()),
             connections,
             commands,
             events,
@@ -199,15 +199,20 @@ impl Driver {
             }
             Command::Attach(address) => self.attach(address),
             Command::Detach(node) => self.detach(node),
+            Command::Also { relay, also } => {
+                // It is shown again in time.
+                self.request(relay, Request::Also(also));
+            }
             Command::Dial(node) => self.dial(node),
             Command::Call {
                 relay,
                 to,
+                also,
                 offer,
                 opened,
             } => {
                 self.want(relay.node);
-                let request = Request::Open { to, offer };
+                let request = Request::Open { to, also, offer };
                 match peer_id(relay.node).filter(|_| self.calls.len() < MOST_CALLS) {
                     Some(peer) => {
                         let calls = &mut self.swarm.behaviour_mut().calls;

@@ -1,14 +1,15 @@
 //! A relay with few places, on loopback: who is turned away, what it is told, and when it gets in after all.
 #![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use wayfare_identity::{NodeAddress, NodeKey};
 
 use super::{CallError, Swarm, SwarmConfig, SwarmEvent};
-use crate::RelayLimits;
 use crate::ground::plain::PlainGround;
+use crate::{Elsewhere, RelayLimits};
 
 const OFFER: &[u8] = b"offer";
 
@@ -66,7 +67,7 @@ impl Node {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            called = self.swarm.call(relay, to, OFFER.to_vec()) => called.map(drop),
+            called = self.swarm.call(relay, to, None, OFFER.to_vec()) => called.map(drop),
             () = answered => unreachable!("it waits for ever"),
         }
     }
@@ -105,5 +106,35 @@ async fn a_full_relay_says_so_to_newcomers_serves_its_own_and_takes_the_next_whe
     while let Err(error) = c.reaches(at, &mut again).await {
         tries += 1;
         assert!(tries < 1_000, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_tells_of_an_address_of_the_other_family_if_it_was_shown_what_it_sent_there() {
+    let relay = start(1, Some(RelayLimits::default()));
+    let (caller, mut callee) = (start(2, None), start(3, None));
+    callee.attach(relay.address).await;
+    let at: SocketAddr = "[2001:db8::1]:7".parse().unwrap();
+    // What the ground of this test vouches for.
+    let genuine = [7; 8];
+    for (cookie, told) in [([8; 8], None), (genuine, Some(at))] {
+        let also = Some(Elsewhere { at, cookie });
+        let call = caller
+            .swarm
+            .call(relay.address, callee.address.node, also, OFFER.to_vec());
+        let rung = async {
+            let rung = callee
+                .hear(|event| matches!(event, SwarmEvent::Rung(_)))
+                .await;
+            let SwarmEvent::Rung(ring) = rung else {
+                unreachable!("it was waited for");
+            };
+            let seen = ring.seen;
+            ring.accept(b"answer".to_vec());
+            seen
+        };
+        let (opened, seen) = tokio::join!(call, rung);
+        assert_eq!((seen.at, seen.also), (caller.address.at, told));
+        assert_eq!(opened.unwrap().seen.also, None, "the callee showed nothing");
     }
 }

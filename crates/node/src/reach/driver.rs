@@ -3,9 +3,11 @@
 
 mod again;
 mod calls;
+mod elsewhere;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -14,15 +16,16 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
-use wayfare_nat::{Mapper, Ring, Swarm, SwarmEvent};
+use wayfare_nat::{Mapper, Ring, Sight, Swarm, SwarmEvent};
 use wayfare_path::{
-    Answer, Ephemeral, Finder, ObserveLimiter, Offer, Role, Setup, Socket, Tag, Verified,
+    Answer, Cookies, Ephemeral, Finder, ObserveLimiter, Offer, Role, Setup, Socket, Tag, Verified,
     observe_reply, observe_request, observe_result, tag_of,
 };
 use wayfare_transport::{Carried, Clock, Probes, SharedSocket, is_virtual};
 
 use self::again::Came;
 use self::calls::{Calling, Early};
+use self::elsewhere::Elsewheres;
 use super::birthday::{Extras, Heard};
 use super::carriers::{Carriers, Turn};
 use super::fresh::newest_flow;
@@ -80,6 +83,8 @@ pub(super) struct Driver {
     relays: Vec<NodeAddress>,
     place: Place,
     limiter: ObserveLimiter,
+    cookies: Arc<Cookies>,
+    elsewhere: Elsewheres,
     links: HashMap<u64, Link>,
     by_tag: HashMap<Tag, u64>,
     by_channel: BTreeMap<Channel, u64>,
@@ -112,11 +117,10 @@ impl Driver {
     pub(super) fn new(
         config: ReachConfig,
         (socket, carriers): (SharedSocket, Carriers),
-        swarm: Swarm,
-        events: mpsc::Receiver<SwarmEvent>,
+        (swarm, events): (Swarm, mpsc::Receiver<SwarmEvent>),
         probes: Probes,
         commands: mpsc::Receiver<Command>,
-        attached: watch::Sender<usize>,
+        (attached, cookies): (watch::Sender<usize>, Arc<Cookies>),
     ) -> Result<Self, NodeError> {
         let now = Clock::now();
         let (hear, heard) = mpsc::channel(HEARD);
@@ -127,6 +131,8 @@ impl Driver {
         Ok(Self {
             place: Place::new(socket.local_addr(), config.manual),
             limiter: ObserveLimiter::new(chance::bytes()?, now),
+            cookies,
+            elsewhere: Elsewheres::default(),
             key: config.key,
             relays: config.relays,
             socket,
@@ -253,7 +259,7 @@ impl Driver {
         role: Role,
         ephemeral: &Ephemeral,
         theirs: Verified,
-        seen: SocketAddr,
+        seen: Sight,
         (channel, relay, carried): (Channel, SocketAddr, Carried),
     ) -> Result<(u64, watch::Receiver<PathNow>), NodeError> {
         let now = Clock::now();
@@ -263,14 +269,15 @@ impl Driver {
         // One of the two NATs is random: it may come to guessing.
         let may_guess = ours.nat.is_hard() != theirs.description().nat.is_hard();
         // A peer behind a pipe is seen nowhere.
+        let at = seen.at;
         let birthday_allowed =
-            may_guess && !is_virtual(seen) && self.guesses.admit(theirs.peer(), seen.ip(), now);
+            may_guess && !is_virtual(at) && self.guesses.admit(theirs.peer(), at.ip(), now);
         let setup = Setup {
             role,
             secret,
             ours,
             theirs: theirs.description().clone(),
-            attested: vec![seen.ip()],
+            attested: seen.ips(),
             fallback: None,
             birthday_allowed,
             birthday_sockets: BIRTHDAY_SOCKETS,
@@ -341,6 +348,7 @@ impl Driver {
             }
             SwarmEvent::Attached(relay) => {
                 tracing::info!(%relay, "this relay rings us");
+                self.show_again(relay.node, Clock::now()).await;
                 self.attached.send_modify(|count| *count += 1);
                 // At its other addresses, too: each family has NATs of its own.
                 for relay in self.addresses_of(relay.node) {
@@ -408,15 +416,16 @@ impl Driver {
             self.drive(id).await;
             return;
         }
-        if let Some((transaction, us)) = observe_result(&heard.bytes) {
+        if let Some(observed) = observe_result(&heard.bytes) {
             let asked = self.asked.get(&heard.from).copied();
-            if let Some((relay, _)) = asked.filter(|(_, asked)| *asked == transaction) {
+            if let Some((relay, _)) = asked.filter(|(_, asked)| *asked == observed.transaction) {
                 self.seen_by.push(heard.from);
                 self.carriers.heard(relay);
-                self.seen(heard.from, us).await;
+                self.note_elsewhere(relay, &observed, now).await;
+                self.seen(heard.from, observed.seen).await;
                 self.call_those_who_looked();
             }
-        } else if let Some(reply) = observe_reply(heard.from, &heard.bytes)
+        } else if let Some(reply) = observe_reply(heard.from, &heard.bytes, &self.cookies, now)
             && self.limiter.admit(heard.from.ip(), now)
             && let Err(error) = self.socket.try_send(heard.from, &reply)
         {

@@ -34,7 +34,7 @@ async fn ask(relay: SocketAddr) -> Option<SocketAddr> {
     loop {
         let len = socket.recv(&mut bytes).await.ok()?;
         match observe_result(&bytes[..len]) {
-            Some((transaction, seen)) if transaction == question => return Some(seen),
+            Some(observed) if observed.transaction == question => return Some(observed.seen),
             _ => {}
         }
     }

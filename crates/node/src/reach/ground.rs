@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use wayfare_host::interface_addresses;
 use wayfare_identity::NodeId;
 use wayfare_nat::{Ground, Port};
+use wayfare_path::Cookies;
 use wayfare_transport::{
     Clock, QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, canonical, node_key_in,
     peer_node_key, quic_endpoint,
@@ -32,6 +33,7 @@ pub(super) struct SharedGround {
     called: Arc<rustls::ServerConfig>,
     calling: Arc<rustls::ClientConfig>,
     tests: Arc<Semaphore>,
+    cookies: Arc<Cookies>,
 }
 
 impl SharedGround {
@@ -39,11 +41,13 @@ impl SharedGround {
         socket: SharedSocket,
         endpoint: QuicEndpoint,
         identity: QuicIdentity,
+        cookies: Arc<Cookies>,
     ) -> Result<Self, rustls::Error> {
         Ok(Self {
             called: identity.called()?,
             calling: identity.calling()?,
             tests: Arc::new(Semaphore::new(TESTS)),
+            cookies,
             socket,
             endpoint,
             identity,
@@ -92,6 +96,10 @@ impl Ground for SharedGround {
         if let Err(error) = self.socket.try_send(to, &KNOCK) {
             tracing::trace!(%error, "a knock was not sent");
         }
+    }
+
+    fn vouches(&self, cookie: [u8; 8], of: SocketAddr) -> bool {
+        self.cookies.know(cookie, of, Clock::now())
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
+use wayfare_nat::Sight;
 use wayfare_path::{
     Answer, Attempt, Description, EphemeralPublic, Event, Finder, Offer, Role, Socket, Tier,
     Transmit, Verified,
@@ -212,7 +213,7 @@ impl Link {
     }
 
     /// What the peer says it is now. `us`: our own node.
-    pub(super) fn hear(&mut self, word: &[u8], us: NodeId, seen: Option<SocketAddr>) {
+    pub(super) fn hear(&mut self, word: &[u8], us: NodeId, seen: Option<Sight>) {
         let verified = match self.finder.role() {
             Role::Caller => Answer::from_bytes(word)
                 .and_then(|answer| answer.verify(self.peer, us, self.attempt)),
@@ -220,7 +221,7 @@ impl Link {
         };
         match verified {
             Ok(newer) if newer.supersedes(&self.theirs) => {
-                let attested = seen.map(|seen| seen.ip()).into_iter().collect();
+                let attested = seen.map_or_else(Vec::new, |seen| seen.ips());
                 self.finder
                     .update_theirs(newer.description().clone(), attested);
                 self.theirs = newer;

@@ -19,11 +19,11 @@ use tokio::sync::mpsc;
 use wayfare_identity::{NodeAddress, NodeKey};
 use wayfare_nat::{RelayLimits, Swarm, SwarmConfig, SwarmEvent};
 use wayfare_path::{
-    Answer, Attempt, Candidate, CandidateKind, Capabilities, Description, Ephemeral, NatClass,
-    Offer, observe_reply, observe_request,
+    Answer, Attempt, Candidate, CandidateKind, Capabilities, Cookies, Description, Ephemeral,
+    NatClass, Offer, observe_reply, observe_request,
 };
 use wayfare_transport::{
-    QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, TunnelReceiver, quic_endpoint,
+    Clock, QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, TunnelReceiver, quic_endpoint,
 };
 
 use super::{Reach, ReachConfig, swarm_on};
@@ -219,7 +219,7 @@ async fn calls(
     let (attempt, ephemeral) = (Attempt([number; 16]), Ephemeral::from_seed([number; 32]));
     let description = lies(&ephemeral, nat, attacker.socket.local_addr());
     let offer = |serial| Offer::sign(&attacker.key, to.node, attempt, serial, &description);
-    let opened = swarm.call(relay, to.node, offer(0).to_bytes()).await;
+    let opened = swarm.call(relay, to.node, None, offer(0).to_bytes()).await;
     let opened = opened.unwrap();
     let answer = Answer::from_bytes(&opened.answer).unwrap();
     let told = answer.verify(to.node, attacker.key.id(), attempt).unwrap();
@@ -315,7 +315,13 @@ impl Cast {
         let answer = answers(third, rung, NatClass::Random);
         let (link, ()) = tokio::join!(connect, answer);
         // Strangers say that our nodes are seen there, and answer what nobody asked.
-        let seen = observe_reply((VICTIM, 8_000).into(), &observe_request([1; 16])).unwrap();
+        let seen = observe_reply(
+            (VICTIM, 8_000).into(),
+            &observe_request([1; 16]),
+            &Cookies::new([1; 32], Clock::now()),
+            Clock::now(),
+        )
+        .unwrap();
         for number in 0..20u8 {
             let asked = observe_request([number; 16]);
             for bytes in [&seen[..], &asked[..]] {

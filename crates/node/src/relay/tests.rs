@@ -233,7 +233,7 @@ impl Way {
         // The callee may know of its connection to the relay before the relay does.
         let calling = async {
             loop {
-                if let Ok(opened) = caller.swarm.call(relay, callee.id, vec![1]).await {
+                if let Ok(opened) = caller.swarm.call(relay, callee.id, None, vec![1]).await {
                     return opened;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 
 use wayfare_identity::NodeKey;
 use wayfare_path::{
-    Answer, Attempt, Description, Ephemeral, MAX_CANDIDATES, MAX_OFFER, NatClass, NotOurs,
-    OBSERVE_LEN, OBSERVED_LEN, Offer, PROBE_LEN, Probe, ProbeKind, ProbeSecret, Role,
+    Answer, Attempt, Cookies, Description, Ephemeral, MAX_CANDIDATES, MAX_OFFER, NatClass, NotOurs,
+    OBSERVE_LEN, OBSERVED_LEN, Observed, Offer, PROBE_LEN, Probe, ProbeKind, ProbeSecret, Role,
     observe_reply, observe_request, observe_result, tag_of,
 };
 
@@ -146,13 +146,20 @@ pub fn observe(bytes: &[u8]) -> Ending {
     let from: SocketAddr = script.address();
     let transaction = script.array();
     let question = script.changed(&observe_request(transaction));
-    let reply = observe_reply(from, &question);
+    let now = search::beginning();
+    let cookies = Cookies::new([9; 32], now);
+    let reply = observe_reply(from, &question, &cookies, now);
     if let Some(reply) = &reply {
         assert_eq!((question.len(), reply.len()), (OBSERVE_LEN, OBSERVED_LEN));
         assert!(reply.len() < question.len(), "no amplification");
         assert_eq!(observe_result(&question), None, "a question is no reply");
-        let (echoed, seen) = observe_result(reply).expect("what we say can be read");
-        assert_eq!(echoed, question[5..21]);
+        let Observed {
+            transaction,
+            seen,
+            cookie,
+        } = observe_result(reply).expect("what we say can be read");
+        assert_eq!(transaction, question[5..21]);
+        assert!(cookies.know(cookie, from, now), "it is our own");
         assert_eq!(seen.port(), from.port());
         assert_eq!(seen.ip().to_canonical(), from.ip().to_canonical());
         let lie = script.changed(reply);

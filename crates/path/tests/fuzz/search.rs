@@ -19,7 +19,7 @@ const MOST_EVENTS: usize = 64;
 
 /// All runs begin at the same time, which is never asked again.
 #[allow(clippy::disallowed_methods, reason = "an instant cannot be made up")]
-fn beginning() -> Instant {
+pub(super) fn beginning() -> Instant {
     static BEGINNING: OnceLock<Instant> = OnceLock::new();
     *BEGINNING.get_or_init(Instant::now)
 }

@@ -88,9 +88,7 @@ const MORE: &[&str] = &[
     "sym:sym~2%",
 ];
 
-/// What a build machine has time for: one cell of each class, but of IPv6. There is none that the
-/// product keeps yet: a relay attests the one address that a peer's connection comes from, mostly an
-/// IPv4 one, and what is not attested is not punched at.
+/// What a build machine has time for: one cell of each class.
 pub const SHORT: &[&str] = &[
     "pub:pub",
     "pr:pub",
@@ -99,6 +97,7 @@ pub const SHORT: &[&str] = &[
     "pr:symseq",
     "prr:sym",
     "sym:upnp:adm",
+    "sym:fw6:sym:fw6",
     "pub:pub@pr",
     "sym:sym",
     "pr:tcp443:pr",

@@ -87,10 +87,11 @@ impl Driver {
         let ours = self.place.description(link.ephemeral);
         let offer = link.word(&self.key, &ours);
         let (peer, swarm) = (link.peer, self.swarm.clone());
+        let also = self.elsewhere.of(relay);
         tracing::debug!("a peer is called again, through another relay");
         self.calls.push(Box::pin(async move {
             tokio::time::sleep(pause).await;
-            Came::Again((id, relay, swarm.call(relay, peer, offer).await))
+            Came::Again((id, relay, swarm.call(relay, peer, also, offer).await))
         }));
     }
 

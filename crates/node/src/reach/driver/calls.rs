@@ -2,12 +2,11 @@
 //! link that is there already.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use wayfare_identity::{NodeAddress, NodeId};
-use wayfare_nat::{CallError, Opened};
+use wayfare_nat::{CallError, Opened, Sight};
 use wayfare_path::{Answer, Attempt, Description, Ephemeral, Offer, Role};
 use wayfare_transport::Clock;
 
@@ -44,10 +43,10 @@ pub(super) type Called = (Calling, NodeAddress, Result<Opened, CallError>);
 
 /// A peer may say more before the reply to our call is here: its words come on other streams.
 #[derive(Default)]
-pub(super) struct Early(VecDeque<(Channel, Vec<u8>, Option<SocketAddr>)>);
+pub(super) struct Early(VecDeque<(Channel, Vec<u8>, Option<Sight>)>);
 
 impl Early {
-    fn take(&mut self, channel: Channel) -> Vec<(Vec<u8>, Option<SocketAddr>)> {
+    fn take(&mut self, channel: Channel) -> Vec<(Vec<u8>, Option<Sight>)> {
         let of_it = self.0.iter().filter(|(of, ..)| *of == channel);
         let words = of_it.map(|(_, word, seen)| (word.clone(), *seen)).collect();
         self.0.retain(|(of, ..)| *of != channel);
@@ -147,9 +146,10 @@ impl Driver {
         let ours = self.place.description(calling.ephemeral.public());
         let offer = Offer::sign(&self.key, calling.node, calling.attempt, 0, &ours).to_bytes();
         calling.offered = Some(ours);
+        let also = self.elsewhere.of(relay);
         let swarm = self.swarm.clone();
         self.calls.push(Box::pin(async move {
-            let opened = swarm.call(relay, calling.node, offer).await;
+            let opened = swarm.call(relay, calling.node, also, offer).await;
             Came::New(Box::new((calling, relay, opened)))
         }));
     }
@@ -211,12 +211,7 @@ impl Driver {
     }
 
     /// A word on a channel that belongs to no link yet.
-    pub(super) fn heard_early(
-        &mut self,
-        channel: Channel,
-        word: Vec<u8>,
-        seen: Option<SocketAddr>,
-    ) {
+    pub(super) fn heard_early(&mut self, channel: Channel, word: Vec<u8>, seen: Option<Sight>) {
         if self.calls.is_empty() {
             return;
         }
