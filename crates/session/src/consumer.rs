@@ -4,7 +4,6 @@
 //! The payer itself is not here: many sessions of one consumer share one channel and one writer. An invoice leaves this machine as
 //! [`ConsumerOutput::Bill`] together with the machine's own meter reading, and comes back through [`ConsumerSession::handle_payment`].
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,14 +14,10 @@ use wayfare_tunnel::{
 use wayfare_tunnel::{StaticSecret, Transmit};
 
 use crate::meter::Meter;
-use crate::{
-    ConsumerFrame, Deadline, GateState, OpenReply, ProviderFrame, Refusal, RefusalCode, Why,
-};
+use crate::paying::Paying;
+use crate::toll::{TollEvent, TollOutput};
+use crate::{ConsumerFrame, Deadline, GateState, OpenReply, ProviderFrame, Refusal, Why};
 
-/// The provider hears from us at least this often: a third of the 15 s after which it calls the stream dead.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// Silence of the provider's stream, and of the tunnel, after which the session is lost: three reports.
-const SILENCE: Duration = Duration::from_secs(15);
 /// Keeps address translators on the way open; the shortest common mapping lasts 30 s.
 const KEEPALIVE: Duration = Duration::from_secs(25);
 /// Frames and events waiting for the driver. The driver drains after every call; more than this means that it does not.
@@ -61,6 +56,22 @@ pub enum ConsumerEvent {
     Closed(CloseReason),
 }
 
+impl From<TollOutput> for ConsumerOutput {
+    /// What is done about payments is the same for whatever is paid.
+    fn from(output: TollOutput) -> Self {
+        match output {
+            TollOutput::Frame(frame) => Self::Frame(frame),
+            TollOutput::Bill { invoice, usage } => Self::Bill { invoice, usage },
+            TollOutput::Event(event) => Self::Event(match event {
+                TollEvent::Paid(total) => ConsumerEvent::Paid(total),
+                TollEvent::Gate(state) => ConsumerEvent::Gate(state),
+                TollEvent::Draining(seconds) => ConsumerEvent::Draining(seconds),
+                TollEvent::Closed(reason) => ConsumerEvent::Closed(reason),
+            }),
+        }
+    }
+}
+
 /// Why a consumer's session ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
@@ -85,14 +96,8 @@ pub struct ConsumerSession {
     endpoint: Endpoint,
     peer: PeerId,
     meter: Meter,
-    outputs: VecDeque<ConsumerOutput>,
-    next_report: Instant,
-    heard_at: Instant,
-    paid: Amount,
-    signed: Amount,
-    closing: bool,
-    closed: bool,
-    dropped_outputs: u64,
+    /// Its signs of life are those of the tunnel, too.
+    paying: Paying<ConsumerOutput>,
 }
 
 /// What a session is made of.
@@ -148,14 +153,7 @@ impl ConsumerSession {
             endpoint,
             peer,
             meter: Meter::default(),
-            outputs: VecDeque::new(),
-            next_report: now + REPORT_EVERY,
-            heard_at: now,
-            paid: Amount::ZERO,
-            signed: Amount::ZERO,
-            closing: false,
-            closed: false,
-            dropped_outputs: 0,
+            paying: Paying::new(MAX_OUTPUTS, now),
         })
     }
 
@@ -174,19 +172,19 @@ impl ConsumerSession {
     /// What the provider confirmed as paid.
     #[must_use]
     pub fn paid(&self) -> Amount {
-        self.paid
+        self.paying.paid()
     }
 
     /// What we have promised within this session.
     #[must_use]
     pub fn signed(&self) -> Amount {
-        self.signed
+        self.paying.signed()
     }
 
     /// Whether the session is over.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closed
+        self.paying.is_closed()
     }
 
     /// Seals one packet of an application into `into`.
@@ -220,9 +218,9 @@ impl ConsumerSession {
         match &received {
             Received::Packet { packet, .. } => {
                 self.meter.count_down(packet.len());
-                self.heard_at = now;
+                self.paying.heard(now);
             }
-            Received::Keepalive { .. } | Received::Handshake { .. } => self.heard_at = now,
+            Received::Keepalive { .. } | Received::Handshake { .. } => self.paying.heard(now),
             Received::Dropped(_) => {}
         }
         self.drain_tunnel(now);
@@ -246,64 +244,34 @@ impl ConsumerSession {
 
     /// What the provider says.
     pub fn handle_frame(&mut self, frame: ProviderFrame, now: Instant) {
-        self.heard_at = now;
-        match frame {
-            ProviderFrame::Invoice(invoice) => {
-                let usage = self.meter.usage(now);
-                self.push(ConsumerOutput::Bill { invoice, usage });
-            }
-            ProviderFrame::Paid(total) => {
-                self.paid = self.paid.max(total);
-                self.event(ConsumerEvent::Paid(total));
-            }
-            ProviderFrame::Gate(state) => self.event(ConsumerEvent::Gate(state)),
-            ProviderFrame::Draining { seconds } => self.event(ConsumerEvent::Draining(seconds)),
-            ProviderFrame::Closed(refusal)
-                if self.closing && refusal.code != RefusalCode::Unpaid =>
-            {
-                self.finish(CloseReason::Ours);
-            }
-            ProviderFrame::Closed(refusal) => self.finish(CloseReason::Provider(refusal)),
-            ProviderFrame::Usage(_) | ProviderFrame::KeepAlive => {}
-        }
+        self.paying.handle_frame(frame, self.meter.usage(now), now);
     }
 
     /// What the payer signed, durable already.
     pub fn handle_payment(&mut self, exchange: Exchange) {
-        self.signed = self.signed.max(exchange.agreement_total);
-        self.push(ConsumerOutput::Frame(ConsumerFrame::Payment(exchange)));
+        self.paying.handle_payment(exchange);
     }
 
     /// Asks the provider for the last invoice.
     pub fn close(&mut self) {
-        self.closing = true;
-        self.push(ConsumerOutput::Frame(ConsumerFrame::Close));
+        self.paying.close();
     }
 
     /// Ends the session on this side at once.
     pub fn abort(&mut self) {
-        self.finish(CloseReason::Ours);
+        self.paying.finish(CloseReason::Ours);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.endpoint.handle_timeout(now);
         self.drain_tunnel(now);
-        if self.closed {
-            return;
-        }
-        if now >= self.next_report {
-            self.next_report = now + REPORT_EVERY;
-            let frame = if self.meter.is_started() {
-                ConsumerFrame::Usage(self.meter.usage(now))
-            } else {
-                ConsumerFrame::KeepAlive
-            };
-            self.push(ConsumerOutput::Frame(frame));
-        }
-        if now >= self.heard_at + SILENCE {
-            self.finish(CloseReason::Silence);
-        }
+        let meter = &self.meter;
+        self.paying
+            .handle_timeout(now, || match meter.is_started() {
+                true => ConsumerFrame::Usage(meter.usage(now)),
+                false => ConsumerFrame::KeepAlive,
+            });
     }
 
     /// When [`ConsumerSession::handle_timeout`] wants to be called, and why.
@@ -313,18 +281,7 @@ impl ConsumerSession {
             at: deadline.at,
             why: Why::Tunnel,
         });
-        if self.closed {
-            return tunnel;
-        }
-        let report = Deadline {
-            at: self.next_report,
-            why: Why::Report,
-        };
-        let silence = Deadline {
-            at: self.heard_at + SILENCE,
-            why: Why::Silence,
-        };
-        [Some(report), Some(silence), tunnel]
+        [self.paying.poll_timeout(), tunnel]
             .into_iter()
             .flatten()
             .min_by_key(|deadline| deadline.at)
@@ -332,7 +289,7 @@ impl ConsumerSession {
 
     /// The next thing to do, if any.
     pub fn poll_output(&mut self) -> Option<ConsumerOutput> {
-        self.outputs.pop_front()
+        self.paying.poll_output()
     }
 
     fn drain_tunnel(&mut self, now: Instant) {
@@ -343,29 +300,14 @@ impl ConsumerSession {
                     self.event(ConsumerEvent::Active);
                 }
                 Event::Rekeyed { .. } => self.event(ConsumerEvent::Rekeyed),
-                Event::HandshakeFailed { .. } => self.finish(CloseReason::NoTunnel),
+                Event::HandshakeFailed { .. } => self.paying.finish(CloseReason::NoTunnel),
                 Event::Roamed { .. } | Event::Expired { .. } => {}
             }
         }
     }
 
-    fn finish(&mut self, reason: CloseReason) {
-        if !self.closed {
-            self.closed = true;
-            self.event(ConsumerEvent::Closed(reason));
-        }
-    }
-
     fn event(&mut self, event: ConsumerEvent) {
-        self.push(ConsumerOutput::Event(event));
-    }
-
-    fn push(&mut self, output: ConsumerOutput) {
-        if self.outputs.len() < MAX_OUTPUTS {
-            self.outputs.push_back(output);
-        } else {
-            self.dropped_outputs += 1;
-        }
+        self.paying.push(ConsumerOutput::Event(event));
     }
 }
 

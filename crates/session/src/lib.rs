@@ -8,6 +8,7 @@ mod exit;
 mod frame;
 mod meter;
 mod offered;
+mod paying;
 mod pool;
 mod provider;
 mod spent;

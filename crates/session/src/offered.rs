@@ -53,6 +53,42 @@ impl Offered {
     }
 }
 
+/// Agreements that one consumer may have opened and not paid for: each holds what it needs for up to two minutes, for nothing.
+const MAX_UNPAID: usize = 4;
+
+/// Whether somebody who serves can take one more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) draining: bool,
+    pub(crate) taken: usize,
+    pub(crate) most: usize,
+    /// Those of the same consumer for which nothing was paid yet.
+    pub(crate) unpaid: usize,
+    /// What the one who serves is called, and what is taken: "provider", "sessions".
+    pub(crate) words: [&'static str; 2],
+}
+
+impl Room {
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        let [who, what] = self.words;
+        let (code, message) = if self.draining {
+            let message = format!("the {who} is shutting down: choose another one");
+            (RefusalCode::Draining, message)
+        } else if self.taken >= self.most {
+            let message = format!("all {} {what} are taken: choose another {who}", self.most);
+            (RefusalCode::Full, message)
+        } else if self.unpaid >= MAX_UNPAID {
+            let message = format!(
+                "{MAX_UNPAID} {what} of this consumer wait for their first payment: pay, or wait until they are given up"
+            );
+            (RefusalCode::Unpaid, message)
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(code, message))
+    }
+}
+
 impl AdmissionFacts {
     /// Whether the agreement is new, and there is a deposit for its first chunk.
     pub(crate) fn check(&self, agreement: &Agreement, used: bool) -> Result<(), Refusal> {

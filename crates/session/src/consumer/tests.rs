@@ -5,7 +5,7 @@ use wayfare_identity::{Address, B256, LocalSigner, SecretKey, Signer, TunnelBind
 use wayfare_payment::{Agreement, AgreementId, ChannelId, Hashlock, Preimage, Price, Promise};
 
 use super::*;
-use crate::{Hello, SessionToken, TunnelNetwork, negotiate};
+use crate::{Hello, RefusalCode, SessionToken, TunnelNetwork, negotiate};
 
 fn signer(byte: u8) -> LocalSigner {
     LocalSigner::new(SecretKey::from_bytes([byte; 32]).unwrap())
@@ -204,7 +204,7 @@ fn a_provider_that_says_too_much_is_not_listened_to_for_ever() {
         session.handle_frame(ProviderFrame::Paid(units(n)), now);
     }
     assert_eq!(said(&mut session).len(), MAX_OUTPUTS);
-    assert_eq!(session.dropped_outputs, 5_000 - MAX_OUTPUTS as u64);
+    assert_eq!(session.paying.dropped_outputs, 5_000 - MAX_OUTPUTS as u64);
     // The driver came back: it is heard again.
     session.handle_frame(ProviderFrame::Gate(GateState::Open), now);
     let open = event(ConsumerEvent::Gate(GateState::Open));

@@ -8,14 +8,11 @@ use wayfare_payment::{Agreement, AgreementId, Amount, ChannelId, SignedAgreement
 use wayfare_tunnel::{PeerConfig, PublicKey};
 
 use super::Exit;
-use crate::offered::{Offered, code_of};
+use crate::offered::{Offered, Room, code_of};
 use crate::provider::ProviderSession;
 use crate::{
     Hello, OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork, negotiate,
 };
-
-/// Sessions that one consumer may have opened and not paid for: each holds a slot and an address for up to two minutes, for nothing.
-const MAX_UNPAID: usize = 4;
 
 /// What the driver looked up about a consumer before it asks for admission.
 #[derive(Clone, Copy)]
@@ -92,29 +89,17 @@ impl Exit {
     }
 
     fn check_room(&self, agreement: &Agreement) -> Result<(), Refusal> {
-        if self.draining {
-            return Err(Refusal::new(
-                RefusalCode::Draining,
-                "the provider is shutting down: choose another one",
-            ));
-        }
-        if self.roster.len() >= self.config.max_sessions {
-            let message = format!(
-                "all {} sessions are taken: choose another provider",
-                self.config.max_sessions
-            );
-            return Err(Refusal::new(RefusalCode::Full, message));
-        }
         let unpaid = self.roster.values().filter(|session| {
             session.agreement.consumer == agreement.consumer && session.paid.is_zero()
         });
-        if unpaid.count() >= MAX_UNPAID {
-            let message = format!(
-                "{MAX_UNPAID} sessions of this consumer wait for their first payment: pay, or wait until they are given up"
-            );
-            return Err(Refusal::new(RefusalCode::Unpaid, message));
+        Room {
+            draining: self.draining,
+            taken: self.roster.len(),
+            most: self.config.max_sessions,
+            unpaid: unpaid.count(),
+            words: ["provider", "sessions"],
         }
-        Ok(())
+        .check()
     }
 
     fn check_terms(&self, agreement: &Agreement, facts: &AdmissionFacts) -> Result<(), Refusal> {

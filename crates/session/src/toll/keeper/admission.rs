@@ -7,11 +7,8 @@ use wayfare_payment::{Agreement, Amount, SignedAgreement};
 
 use super::super::{Odometer, TollReply, TollRequest};
 use super::{REPORT_EVERY, Toll, TollKeeper};
-use crate::offered::{Offered, code_of};
+use crate::offered::{Offered, Room, code_of};
 use crate::{AdmissionFacts, GateState, Hello, Refusal, RefusalCode, SessionToken, negotiate};
-
-/// Agreements that one consumer may have opened and not paid for: each is kept for up to two minutes, for nothing.
-const MAX_UNPAID: usize = 4;
 
 impl TollKeeper {
     /// Makes an agreement with the consumer whose node is `node`, or says why not. It counts what passes for that node from now on,
@@ -80,30 +77,18 @@ impl TollKeeper {
     }
 
     fn check_room(&self, agreement: &Agreement) -> Result<(), Refusal> {
-        if self.draining {
-            return Err(Refusal::new(
-                RefusalCode::Draining,
-                "the relay is shutting down: choose another one",
-            ));
-        }
-        if self.tolls.len() >= self.config.tolls {
-            let message = format!(
-                "all {} agreements are taken: choose another relay",
-                self.config.tolls
-            );
-            return Err(Refusal::new(RefusalCode::Full, message));
-        }
         let unpaid = self
             .tolls
             .values()
             .filter(|toll| toll.agreement.consumer == agreement.consumer && toll.paid.is_zero());
-        if unpaid.count() >= MAX_UNPAID {
-            let message = format!(
-                "{MAX_UNPAID} agreements of this consumer wait for their first payment: pay, or wait until they are given up"
-            );
-            return Err(Refusal::new(RefusalCode::Unpaid, message));
+        Room {
+            draining: self.draining,
+            taken: self.tolls.len(),
+            most: self.config.tolls,
+            unpaid: unpaid.count(),
+            words: ["relay", "agreements"],
         }
-        Ok(())
+        .check()
     }
 
     fn check_terms(&self, agreement: &Agreement, facts: &AdmissionFacts) -> Result<(), Refusal> {
