@@ -99,65 +99,14 @@ impl Script<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::path::{Path, PathBuf};
+#[path = "../../tunnel/tests/corpus/replay.rs"]
+mod replay;
 
-    use super::*;
-
-    /// Small enough to be cloned and replayed by everybody.
-    const MOST_FILES: usize = 150;
-    const MOST_BYTES: usize = 150 << 10;
-
-    fn folder() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
-    }
-
-    /// The inputs of one target, in the order of their names.
-    fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-        let entries = std::fs::read_dir(folder().join(target)).unwrap();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        let read = |path: PathBuf| (path.clone(), std::fs::read(path).unwrap());
-        paths.into_iter().map(read).collect()
-    }
-
-    #[test]
-    fn corpus_is_replayed() {
-        let (mut files, mut bytes) = (0, 0);
-        for (target, body) in TARGETS {
-            let mut endings = Vec::new();
-            for (path, input) in inputs(target) {
-                println!("{}", path.display());
-                endings.push(body(&input));
-                files += 1;
-                bytes += input.len();
-            }
-            for ending in [Ending::Accepted, Ending::Refused] {
-                let reached = endings.contains(&ending);
-                assert!(reached, "no input of `{target}` ends {ending:?}");
-            }
-        }
-        let small = files <= MOST_FILES && bytes <= MOST_BYTES;
-        assert!(small, "{files} files, {bytes} bytes");
-    }
-
-    #[test]
-    fn every_folder_has_its_target() {
-        for entry in std::fs::read_dir(folder()).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(TARGETS.iter().any(|(target, _)| *target == name), "{name}");
-        }
-    }
-
-    #[test]
-    fn any_short_input_is_a_script() {
-        for (_, body) in TARGETS {
-            for first in 0..=u8::MAX {
-                body(&[first]);
-                body(&[first, first, 1, 2, 3, first.rotate_left(4), 0xff]);
-            }
-            body(&[]);
-        }
-    }
-}
+/// Small enough to be cloned and replayed by everybody.
+#[cfg(test)]
+const MOST_FILES: usize = 150;
+#[cfg(test)]
+const MOST_BYTES: usize = 150 << 10;
+/// Every short input is tried.
+#[cfg(test)]
+const STEP: usize = 1;

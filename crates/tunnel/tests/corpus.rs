@@ -11,3 +11,11 @@
 pub mod bodies;
 #[path = "corpus/replay.rs"]
 mod replay;
+
+use bodies::{Ending, TARGETS};
+
+/// Small enough to be cloned and replayed by everybody.
+const MOST_FILES: usize = 200;
+const MOST_BYTES: usize = 300 << 10;
+/// Of how many short inputs one is tried.
+const STEP: usize = 3;

@@ -3,11 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::bodies::{Ending, TARGETS};
-
-/// Small enough to be cloned and replayed by everybody.
-const MOST_FILES: usize = 200;
-const MOST_BYTES: usize = 300 << 10;
+use super::{Ending, MOST_BYTES, MOST_FILES, STEP, TARGETS};
 
 /// The inputs of one target, in the order of their names.
 fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -57,7 +53,7 @@ fn every_folder_has_its_target() {
 #[test]
 fn any_short_input_is_a_script() {
     for (_, body) in TARGETS {
-        for first in (0..=u8::MAX).step_by(3) {
+        for first in (0..=u8::MAX).step_by(STEP) {
             body(&[first]);
             body(&[first, first, 1, 2, 3, first.rotate_left(4), 0xff]);
         }
