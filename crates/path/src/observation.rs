@@ -210,29 +210,27 @@ impl Observations {
 
     /// IPv4 addresses at which we were seen, one per observer IP, in the order of the flows.
     fn seen_by_distinct_observers(&self) -> Vec<SocketAddr> {
-        let mut ips: Vec<IpAddr> = Vec::new();
-        let mut seen = Vec::new();
+        let mut distinct: Vec<Observation> = Vec::new();
+        let mut add = |heard: &Observation| {
+            if distinct.iter().all(|known| known.by.ip() != heard.by.ip()) {
+                distinct.push(*heard);
+            }
+            distinct.len()
+        };
         let of_v4 = || self.heard.iter().filter(|heard| heard.seen.is_ipv4());
         let asked = |heard: &Observation| self.asked.iter().position(|by| *by == heard.by);
         let mut flows: Vec<_> = of_v4()
             .filter_map(|heard| Some((asked(heard)?, heard)))
             .collect();
         flows.sort_by_key(|(place, _)| *place);
-        for (_, heard) in flows {
-            if !ips.contains(&heard.by.ip()) {
-                ips.push(heard.by.ip());
-                seen.push(heard.seen);
-            }
-        }
+        let in_order = flows.iter().map(|(_, heard)| add(heard)).last();
         // When a flow to somebody who spoke unasked began is not known: such a one counts only if there are no two others.
-        let enough = seen.len() >= 2;
-        for heard in of_v4().filter(|heard| !enough && asked(heard).is_none()) {
-            if !ips.contains(&heard.by.ip()) {
-                ips.push(heard.by.ip());
-                seen.push(heard.seen);
+        if in_order.unwrap_or(0) < 2 {
+            for heard in of_v4().filter(|heard| asked(heard).is_none()) {
+                add(heard);
             }
         }
-        seen
+        distinct.iter().map(|heard| heard.seen).collect()
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::bucket::{Bucket, Rate};
+use crate::address::is_carried;
 
 /// A trickle saves up so many seconds of itself: a few whole datagrams.
 const TRICKLE_SECONDS: u64 = 4;
@@ -17,8 +18,6 @@ const TRICKLE_SECONDS: u64 = 4;
 const COMMON_SECONDS: u64 = 60;
 /// How often a full table is looked through for addresses that can be forgotten.
 const SWEEP: Duration = Duration::from_secs(1);
-/// The first octet of 240.0.0.0/4, from which pipes have their addresses: nobody on the internet is there.
-const VIRTUAL: u8 = 240;
 
 /// What openers get without paying, in bytes and bytes a second; both directions together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +165,8 @@ impl Shared {
 /// What stands for everybody who has the same addresses to choose from; `None` for a virtual one.
 fn source(from: SocketAddr) -> Option<IpAddr> {
     match from.ip().to_canonical() {
-        IpAddr::V4(ip) => (ip.octets()[0] < VIRTUAL).then_some(IpAddr::V4(ip)),
+        IpAddr::V4(_) if is_carried(from) => None,
+        IpAddr::V4(ip) => Some(IpAddr::V4(ip)),
         IpAddr::V6(ip) => {
             let kept = ip.to_bits() >> 72 << 72;
             Some(IpAddr::V6(Ipv6Addr::from_bits(kept)))

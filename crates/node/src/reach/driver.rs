@@ -419,7 +419,9 @@ impl Driver {
         if let Some(observed) = observe_result(&heard.bytes) {
             let asked = self.asked.get(&heard.from).copied();
             if let Some((relay, _)) = asked.filter(|(_, asked)| *asked == observed.transaction) {
-                self.seen_by.push(heard.from);
+                if !self.seen_by.contains(&heard.from) {
+                    self.seen_by.push(heard.from);
+                }
                 self.carriers.heard(relay);
                 self.note_elsewhere(relay, &observed, now).await;
                 self.seen(heard.from, observed.seen).await;
