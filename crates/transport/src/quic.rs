@@ -32,7 +32,7 @@ pub use path::{FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, discovered, path_payload, 
 pub use stream::BiStream;
 pub use stream_tls::node_key_in;
 
-use crate::socket::{SharedSocket, canonical};
+use crate::socket::{QuicSide, SharedSocket, canonical};
 use verify::{AnyNode, ExactNode};
 
 /// The application protocol of sessions, negotiated by ALPN. The number changes when peers could
@@ -75,6 +75,7 @@ pub(crate) const NO_NAME: &str = "node";
 #[derive(Debug, Clone)]
 pub struct QuicEndpoint {
     endpoint: quinn::Endpoint,
+    side: Arc<QuicSide>,
     identity: QuicIdentity,
     session: Arc<TransportConfig>,
     swarm: Arc<TransportConfig>,
@@ -119,13 +120,14 @@ pub fn quic_endpoint(
     let endpoint = quinn::Endpoint::new_with_abstract_socket(
         config,
         Some(server),
-        side,
+        Arc::<QuicSide>::clone(&side),
         Arc::new(TokioRuntime),
     )
     .map_err(QuicError::Socket)?;
     Ok(QuicEndpoint {
         door: Arc::new(Door::open(endpoint.clone())),
         endpoint,
+        side,
         identity: identity.clone(),
         session,
         swarm: Arc::new(transport_config(SWARM_BIDI_STREAMS)),
@@ -197,6 +199,10 @@ impl QuicEndpoint {
             .endpoint
             .connect_with(config, addr, NO_NAME)
             .map_err(|cause| DialError::connect(addr, cause))?;
+        // Nothing would leave, and nobody would answer.
+        if !self.side.reaches(addr) {
+            return Err(DialError::NoRoute { addr });
+        }
         match tokio::time::timeout(limit, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(cause)) => Err(DialError::handshake(addr, node_key, presented.get(), cause)),

@@ -27,6 +27,7 @@ mod queue;
 mod quic_side;
 mod reader;
 mod receiver;
+mod route;
 mod sorting;
 mod stats;
 mod switch;
@@ -114,6 +115,15 @@ impl SharedSocket {
     #[must_use]
     pub fn stats(&self) -> SocketStats {
         self.inner.stats()
+    }
+
+    /// Whether the kernel has a route to `to`, and an address to send from, at this moment: there is
+    /// none to an IPv6 address where the computer has IPv4 alone. Always true for a virtual address.
+    ///
+    /// One call to the kernel, which sends nothing.
+    #[must_use]
+    pub fn reaches(&self, to: SocketAddr) -> bool {
+        self.inner.reaches(to)
     }
 
     /// Sends one datagram, waiting while the kernel's buffer is full.

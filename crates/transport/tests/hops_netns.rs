@@ -124,3 +124,39 @@ async fn nobody_is_heard_who_has_a_virtual_address_in_earnest() {
         drop(open);
     }
 }
+
+/// A computer of one family, as it has routes: what is of the other one fails at once.
+#[tokio::test]
+async fn what_has_no_route_is_known_before_anything_is_sent_there() {
+    use wayfare_transport::{DialError, QuicIdentity, quic_endpoint};
+
+    let [a, _router, _b] = lab();
+    let (both, four) = (["10.9.2.2:9", "[fd09:2::2]:9"], "0.0.0.0:0");
+    let reached = |socket: &SharedSocket| both.map(|at| socket.reaches(at.parse().unwrap()));
+    let (dual, _dual_tunnel) = bind(&a, "[::]:0");
+    let (old, _old_tunnel) = bind(&a, four);
+    // Routes come with their links.
+    for _ in 0..400 {
+        if reached(&dual) == [true, true] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(
+        (reached(&dual), reached(&old)),
+        ([true, true], [true, false])
+    );
+    a.ip("-6 route delete default");
+    assert_eq!(reached(&dual), [true, false]);
+    assert!(dual.reaches("240.0.0.1:1".parse().unwrap()), "carried");
+    a.ip("-6 route add default via fd09:1::1");
+    a.ip("route delete default");
+    assert_eq!(reached(&dual), [false, true]);
+    assert_eq!(dual.stats().sent + dual.stats().send_errors, 0);
+
+    let identity = QuicIdentity::from_ed25519_seed([7; 32]).unwrap();
+    let endpoint = quic_endpoint(&dual, &identity).unwrap();
+    let dialed = endpoint.dial(both[0].parse().unwrap(), [1; 32]);
+    let dialed = tokio::time::timeout(Duration::from_secs(2), dialed).await;
+    assert!(matches!(dialed, Ok(Err(DialError::NoRoute { .. }))));
+}

@@ -80,10 +80,17 @@ async fn a_dual_stack_socket_speaks_to_both_families_by_their_own_addresses() {
 
 #[tokio::test]
 async fn segments_arrive_one_by_one_in_order_over_both_families() {
-    for addr in ["127.0.0.1:0", "[::1]:0"] {
-        let (sender, _unused) = bind(addr);
+    for (from, addr) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("[::1]:0", "[::1]:0"),
+        // As every node sends by default.
+        ("[::]:0", "127.0.0.1:0"),
+        ("[::]:0", "[::1]:0"),
+    ] {
+        let (sender, _unused) = bind(from);
         let (receiver, mut tunnel) = bind(addr);
         let to = receiver.local_addr();
+        let from = SocketAddr::new(to.ip(), sender.local_addr().port());
         // 150 is more than two kernel calls' worth; the last segment is short.
         let mut buffer: Vec<u8> = (0..150).flat_map(|n| message(n, 1200)).collect();
         buffer.extend(message(150, 100));
@@ -92,8 +99,8 @@ async fn segments_arrive_one_by_one_in_order_over_both_families() {
         let mut next = 0;
         while next < 151 {
             receive(&mut tunnel, &mut batch).await;
-            for (from, datagram) in batch.iter_mut() {
-                assert_eq!(from, sender.local_addr());
+            for (at, datagram) in batch.iter_mut() {
+                assert_eq!(at, from);
                 assert_eq!(number(datagram), next);
                 assert_eq!(datagram.len(), if next == 150 { 100 } else { 1200 });
                 next += 1;

@@ -9,7 +9,7 @@ mod crew;
 mod exchange;
 mod plan;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -358,11 +358,5 @@ pub(crate) fn bind(port: u16, mark: Option<u32>, lanes: usize) -> Result<LaneSoc
         mark,
         ..SocketOptions::default()
     };
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    lane_sockets(both, options, lanes).or_else(|error| match error {
-        BindError::NoIpv6 { .. } => {
-            lane_sockets((Ipv4Addr::UNSPECIFIED, port).into(), options, lanes)
-        }
-        other => Err(other),
-    })
+    lane_sockets((Ipv6Addr::UNSPECIFIED, port).into(), options, lanes)
 }

@@ -70,6 +70,12 @@ pub enum DialError {
         /// The address dialed.
         addr: SocketAddr,
     },
+    /// This computer cannot send there.
+    #[error("there is no route to {addr}: this computer has no {} connection", if addr.is_ipv4() { "IPv4" } else { "IPv6" })]
+    NoRoute {
+        /// The address dialed.
+        addr: SocketAddr,
+    },
     /// Our own endpoint is closed or exhausted.
     #[error("the local QUIC endpoint cannot dial: {0}")]
     Endpoint(#[source] ConnectError),

@@ -27,8 +27,8 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
-    /// IPv6 was asked for and the system has none.
-    #[error("cannot open {addr}: IPv6 is off on this computer; use 0.0.0.0 instead of [::]")]
+    /// An IPv6 address was asked for and the system has no IPv6.
+    #[error("cannot open {addr}: IPv6 is off on this computer; use [::], which is 0.0.0.0 then")]
     NoIpv6 {
         /// The address asked for.
         addr: SocketAddr,

@@ -1,6 +1,7 @@
-//! Opening the kernel socket: family, mark, buffers, address.
+//! Opening the kernel socket: family, mark, buffers, address. It refuses to give up a port for the
+//! want of IPv6: where the kernel has none, all addresses are those of IPv4.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -42,7 +43,23 @@ impl Default for SocketOptions {
     }
 }
 
+/// Bound to `addr`; `[::]` means both families, or IPv4 alone where the kernel has no IPv6.
 pub(crate) fn open(addr: SocketAddr, options: SocketOptions) -> Result<Socket, BindError> {
+    bound(addr, options).or_else(|error| {
+        let instead = instead(addr, &error).ok_or(error)?;
+        tracing::info!(%addr, %instead, "IPv6 is off on this computer: IPv4 alone is served");
+        bound(instead, options)
+    })
+}
+
+/// What to open when `addr` could not be. A named IPv6 address has no substitute.
+fn instead(addr: SocketAddr, error: &BindError) -> Option<SocketAddr> {
+    let wants_all = addr.is_ipv6() && addr.ip().is_unspecified();
+    let lacks_v6 = matches!(error, BindError::NoIpv6 { .. });
+    (wants_all && lacks_v6).then(|| (Ipv4Addr::UNSPECIFIED, addr.port()).into())
+}
+
+fn bound(addr: SocketAddr, options: SocketOptions) -> Result<Socket, BindError> {
     let socket = unbound(addr, options)?;
     socket
         .bind(&addr.into())
@@ -88,4 +105,27 @@ pub(super) fn size_buffers(socket: &Socket, options: SocketOptions) {
         );
     }
     tracing::debug!(receive, send, "UDP buffers");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io;
+
+    use super::*;
+
+    /// As on a computer that was started with `ipv6.disable=1`.
+    #[test]
+    fn without_ipv6_every_address_is_every_address_of_ipv4() {
+        let instead_of = |addr: &str, code| {
+            let addr = addr.parse().unwrap();
+            let error = BindError::os(addr, "open", io::Error::from_raw_os_error(code));
+            instead(addr, &error)
+        };
+        let four = Some("0.0.0.0:51820".parse().unwrap());
+        assert_eq!(instead_of("[::]:51820", libc::EAFNOSUPPORT), four);
+        assert_eq!(instead_of("[2001:db8::1]:7", libc::EAFNOSUPPORT), None);
+        assert_eq!(instead_of("[::]:51820", libc::EADDRINUSE), None);
+        assert_eq!(instead_of("0.0.0.0:51820", libc::EAFNOSUPPORT), None);
+    }
 }

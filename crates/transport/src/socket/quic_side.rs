@@ -44,6 +44,11 @@ impl QuicSide {
             _reader: reader,
         }))
     }
+
+    /// See [`super::SharedSocket::reaches`].
+    pub(crate) fn reaches(&self, to: SocketAddr) -> bool {
+        self.inner.reaches(to)
+    }
 }
 
 impl Drop for QuicSide {
