@@ -66,8 +66,8 @@ pub(crate) const TABLE: &[Setting] = &[
     },
     Setting {
         key: "listen",
-        preset: Some("0.0.0.0:0"),
-        help: "local address of the UDP socket",
+        preset: Some("[::]:0"),
+        help: "local address of the UDP socket; [::] is both families",
     },
     Setting {
         key: "port_mapping",

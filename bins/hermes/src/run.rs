@@ -1,12 +1,13 @@
 //! Registering, serving and commanding a Hermes.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wayfare_cli::{Failure, Kind, Output, Settings, chance};
@@ -14,6 +15,11 @@ use wayfare_hermes::{Admin, ApiError, Hermes, Index, Limits, ask_collect, ask_dr
 use wayfare_payment::Amount;
 
 use crate::settings::{config, failure, operator, site, socket};
+
+/// Callers that may wait to be accepted, as the standard library has it.
+const BACKLOG: i32 = 128;
+/// `EAFNOSUPPORT` of Linux: no IPv6 in this kernel.
+const NO_FAMILY: i32 = 97;
 
 /// Flags of `init`.
 #[derive(Debug, Args)]
@@ -38,9 +44,9 @@ pub(crate) async fn init(init: &Init, settings: &Settings, output: Output) -> Re
     Ok(())
 }
 
-async fn listener(settings: &Settings, key: &'static str) -> Result<TcpListener, Failure> {
+fn listener(settings: &Settings, key: &'static str) -> Result<TcpListener, Failure> {
     let address: SocketAddr = settings.need(key)?;
-    TcpListener::bind(address).await.map_err(|error| {
+    listening(address).map_err(|error| {
         let (kind, next) = match error.kind() {
             ErrorKind::AddrInUse => (
                 Kind::Busy,
@@ -52,7 +58,7 @@ async fn listener(settings: &Settings, key: &'static str) -> Result<TcpListener,
             ),
             _ => (
                 Kind::Usage,
-                "choose an address of this computer, or 0.0.0.0, with",
+                "choose an address of this computer, or [::], with",
             ),
         };
         Failure::new(kind, format!("cannot listen on {address}: {error}"))
@@ -60,11 +66,34 @@ async fn listener(settings: &Settings, key: &'static str) -> Result<TcpListener,
     })
 }
 
+/// `[::]` means both families, whatever the system's default is, or IPv4 alone where it has no IPv6.
+fn listening(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let every = address.ip().is_unspecified();
+    let open = |at: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+        if at.is_ipv6() {
+            socket.set_only_v6(!every)?;
+        }
+        // It may be started again at once.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&at.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    open(address).or_else(|error| match error.raw_os_error() {
+        Some(NO_FAMILY) if every && address.is_ipv6() => {
+            open((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        _ => Err(error),
+    })
+}
+
 /// `wayfare-hermes run`.
 pub(crate) async fn hermes(settings: &Settings, output: Output) -> Result<(), Failure> {
     let config = config(settings)?;
     let operator = operator(settings)?;
-    let listener = listener(settings, "listen").await?;
+    let listener = listener(settings, "listen")?;
     let ports = site(settings)?.open(operator).await.map_err(failure)?;
     let hermes = Arc::new(
         Hermes::start(config, ports, listener)
@@ -114,7 +143,7 @@ pub(crate) async fn hermes(settings: &Settings, output: Output) -> Result<(), Fa
 
 /// `wayfare-hermes index`.
 pub(crate) async fn index(settings: &Settings, output: Output) -> Result<(), Failure> {
-    let listener = listener(settings, "index_listen").await?;
+    let listener = listener(settings, "index_listen")?;
     let clock: wayfare_hermes::UnixClock = Arc::new(|| unix_ms() / 1_000);
     let index = Index::start(listener, Limits::default(), chance()?, clock).map_err(failure)?;
     let address = index.address();

@@ -52,12 +52,12 @@ pub(crate) const TABLE: &[Setting] = &[
     },
     Setting {
         key: "listen",
-        preset: Some("0.0.0.0:7400"),
+        preset: Some("[::]:7400"),
         help: "address of the public service",
     },
     Setting {
         key: "index_listen",
-        preset: Some("0.0.0.0:7401"),
+        preset: Some("[::]:7401"),
         help: "address of the proposal index",
     },
     Setting {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wayfare_cli::{Failure, Kind, Output, Settings};
-use wayfare_identity::Address;
+use wayfare_identity::{Address, NodeAddress};
 use wayfare_node::{LocalControl, Relay, RelayBuilder, RelayLimits};
 
 use crate::settings::{failure, node_secret, socket, toll};
@@ -34,12 +34,18 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
     let paid = builder.toll.as_ref().map(Paid::of);
     let mut relay = builder.start().await.map_err(failure)?;
     let address = relay.address();
-    output.show(&running(address.to_string(), paid.as_ref()), |_| {
+    // One entry for each address: who has one family only finds its own among them.
+    let entries = advertised
+        .iter()
+        .map(|at| NodeAddress { at: *at, ..address });
+    let entries: Vec<String> = entries.map(|entry| entry.to_string()).collect();
+    output.show(&running(&entries, paid.as_ref()), |_| {
         let price = match &paid {
             Some(paid) => format!(" for {} a GiB", paid.per_gib),
             None => String::new(),
         };
-        format!("relaying{price}; providers name this relay by\n  --set relays={address}")
+        let entries = entries.join(",");
+        format!("relaying{price}; providers name this relay by\n  --set relays={entries}")
     });
     let terminated = wayfare_cli::terminated();
     let desk = match &paid {
@@ -78,8 +84,8 @@ pub(crate) async fn run(settings: &Settings, output: Output) -> Result<(), Failu
     Ok(())
 }
 
-fn running(relay: String, paid: Option<&Paid>) -> serde_json::Value {
-    let mut running = json!({"event": "relaying", "relay": relay});
+fn running(entries: &[String], paid: Option<&Paid>) -> serde_json::Value {
+    let mut running = json!({"event": "relaying", "relay": entries.first(), "relays": entries});
     if let Some(paid) = paid {
         running["identity"] = json!(paid.identity);
         running["price_per_gib"] = json!(paid.per_gib);

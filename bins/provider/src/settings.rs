@@ -71,8 +71,8 @@ pub(crate) const TABLE: &[Setting] = &[
     },
     Setting {
         key: "listen",
-        preset: Some("0.0.0.0:51820"),
-        help: "local address of the UDP socket",
+        preset: Some("[::]:51820"),
+        help: "local address of the UDP socket; [::] is both families",
     },
     Setting {
         key: "port_mapping",

@@ -12,7 +12,7 @@ mod records;
 mod tests;
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -230,7 +230,7 @@ async fn search_table(
     seeds: Vec<NodeAddress>,
     query: &Query,
 ) -> Result<Vec<SignedProposal>, NodeError> {
-    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let any = (Ipv6Addr::UNSPECIFIED, 0).into();
     let (socket, _receiver) = SharedSocket::bind(any, SocketOptions::default())?;
     let key = NodeKey::from_seed(chance::bytes()?);
     let identity = QuicIdentity::from_ed25519_seed(*key.seed())?;

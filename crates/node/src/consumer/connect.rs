@@ -1,7 +1,7 @@
 //! Connecting: QUIC to the provider's node key, terms signed by both, the tunnel on the same socket.
 
 use std::cell::OnceCell;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ pub struct ConnectOptions {
 impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
-            listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            listen: (Ipv6Addr::UNSPECIFIED, 0).into(),
             mark: None,
             budget: None,
             chunk: None,

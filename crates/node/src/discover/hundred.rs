@@ -6,7 +6,7 @@
 //! tests of `nat`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use wayfare_discovery::CountryCode;
 use wayfare_identity::Address;

@@ -166,8 +166,11 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        let first = one_of_each(&self.relays);
-        for relay in self.relays.clone() {
+        let mut relays = self.relays.clone();
+        // A relay has addresses of both families, and this computer perhaps of one.
+        relays.sort_by_key(|relay| !self.socket.reaches(relay.at));
+        let first = one_of_each(&relays);
+        for relay in relays {
             match first.contains(&relay) {
                 true => self.attach(relay).await,
                 // Its other addresses are dialed as well: whichever answers first is the way.

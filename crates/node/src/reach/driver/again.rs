@@ -72,11 +72,16 @@ impl Driver {
         link.recalling = true;
         // The first of the list is tried next, and the last one last.
         link.relays.rotate_left(1);
+        // An address of a family that this computer does not have leads nowhere.
+        let leads = |relay: &NodeAddress| {
+            self.carriers.address(relay.node).is_some() || self.socket.reaches(relay.at)
+        };
+        let (last, first_try) = (link.channel.relay, link.recalls == 0);
+        let mut known = link.relays.iter();
+        let next = known.position(|it| leads(it) && !(first_try && it.node == last));
+        let next = next.or_else(|| link.relays.iter().position(leads));
+        link.relays.rotate_left(next.unwrap_or(0));
         let mut relay = link.relays[0];
-        if link.relays.len() > 1 && relay.node == link.channel.relay && link.recalls == 0 {
-            link.relays.rotate_left(1);
-            relay = link.relays[0];
-        }
         let pause = match link.recalls {
             0 => Duration::ZERO,
             vain => PAUSE * (1 << vain.min(6)),

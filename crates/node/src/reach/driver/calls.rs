@@ -71,6 +71,8 @@ impl Driver {
             }
         };
         self.seen_by.clear();
+        let all = relays.clone();
+        let relays = self.within_reach(relays);
         for relay in &relays {
             // A pipe that stands is used as long as it does.
             if self.carriers.address(relay.node).is_none() {
@@ -87,7 +89,7 @@ impl Driver {
             node,
             attempt: Attempt(attempt),
             ephemeral: Ephemeral::from_seed(seed),
-            all: relays.clone(),
+            all,
             relays,
             patient: false,
             offered: None,
@@ -95,6 +97,17 @@ impl Driver {
         };
         self.looking.push((Clock::now() + LOOK_AROUND, calling));
         self.call_those_who_looked();
+    }
+
+    /// Those to which there is a way from here: an address of a family that this computer does not have is none. Where there is a
+    /// way to none of them, all: the error tells then.
+    fn within_reach(&self, relays: Vec<NodeAddress>) -> Vec<NodeAddress> {
+        let reached = |relay: &&NodeAddress| self.socket.reaches(relay.at);
+        let within: Vec<NodeAddress> = relays.iter().filter(reached).copied().collect();
+        match within.is_empty() {
+            true => relays,
+            false => within,
+        }
     }
 
     /// Calls begin when all relays can be reached, or time is up and one can; the relay that answered first over plain UDP is
