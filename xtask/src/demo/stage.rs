@@ -132,7 +132,8 @@ impl Stage {
         let look = |home: &Namespace| anyhow::Ok((home.clone(), Snapshot::inside(home)?));
         let untouched = homes.map(look).collect::<anyhow::Result<Vec<_>>>()?;
         let (file, sha256) = make_file(lab.folder(), file_bytes)?;
-        let web = start_web(&network.internet, programs, &file)?;
+        let listen = format!("{SERVICES}:80");
+        let web = start_web(&network.internet, programs, &listen, &file)?;
 
         step("starting a chain and deploying token and vault");
         let coins = Coins::start(&network.internet, programs, lab.folder(), exit_delay)?;
@@ -386,17 +387,17 @@ pub fn sha256(file: &Path) -> anyhow::Result<String> {
 pub(crate) fn start_web(
     internet: &Namespace,
     programs: &Programs,
+    listen: &str,
     file: &Path,
 ) -> anyhow::Result<Background> {
-    let listen = format!("{SERVICES}:80");
     let file = file.to_string_lossy();
-    let args = ["web", "--listen", &listen, "--file", &file];
+    let args = ["web", "--listen", listen, "--file", &file];
     let mut web = internet.spawn("web", &programs.workshop, args)?;
     wait_for("the web server", SOON, || {
         web.must_live()?;
         Ok(web.said().contains("listening").then_some(()))
     })?;
-    let page = internet.output("curl", &["-sS", &format!("http://{SERVICES}/page")])?;
+    let page = internet.output("curl", &["-sS", &format!("http://{listen}/page")])?;
     anyhow::ensure!(page == web::PAGE, "the web server answers `{page}`");
     Ok(web)
 }

@@ -21,7 +21,6 @@ use super::cell::Cell;
 use super::form::Form;
 use super::judge::{self, Outcome};
 use super::kept::{self, Book, Kept};
-use super::kind::V6;
 use super::probe;
 use super::services::Services;
 use super::trial::{Ground, Road};
@@ -139,9 +138,7 @@ impl Story<'_> {
         let mut turn = Turn::begin(&self.floor);
         let world = World::build(lab)?;
         let mut server = probe::serve(&world)?;
-        let cells = self.left.iter().map(|at| &self.matrix.cells[*at]);
-        let v6 = { cells }.any(|cell| [&cell.a, &cell.b].iter().any(|kind| kind.v6 != V6::None));
-        let services = Services::start(lab, &world, &self.matrix.programs, v6)?;
+        let services = Services::start(lab, &world, &self.matrix.programs)?;
         let mut ground = Ground {
             lab,
             world,

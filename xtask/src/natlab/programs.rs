@@ -13,10 +13,10 @@ use crate::demo::programs::Programs;
 use crate::lab::Namespace;
 use crate::process::{SHORT, capture, command};
 
-use super::kind::{Kind, V6};
+use super::kind::Kind;
 use super::world::{Home, RELAYS, RELAYS6};
 
-/// The provider's UDP port.
+/// The provider's UDP port, its preset.
 pub const PORT: u16 = 51_820;
 
 /// The relays' port, UDP and TCP: the one that every network lets out.
@@ -63,40 +63,37 @@ pub fn route(status: &Value) -> Option<Route> {
     Some(Route { direct, carrier })
 }
 
-/// The relays' entries in the settings of a provider in a home of this kind, by their node ids: at
-/// addresses that it reaches, IPv4 first.
-fn entries(nodes: &[String], kind: &Kind, v6: bool) -> Vec<String> {
-    let mut entries = Vec::new();
-    for (node, relay) in nodes.iter().zip(RELAYS).filter(|_| !kind.is_v6_only()) {
-        entries.push(format!("{node}@{relay}:{RELAY_PORT}"));
-    }
-    for (node, relay) in nodes
-        .iter()
-        .zip(RELAYS6)
-        .filter(|_| v6 && kind.v6 != V6::None)
-    {
-        entries.push(format!("{node}@[{relay}]:{RELAY_PORT}"));
-    }
-    entries
+/// The relays' entries in the settings of every provider, by their node ids: in both families, as
+/// whoever wants to reach it may have either, IPv4 first.
+fn entries(nodes: &[String]) -> Vec<String> {
+    let of_node = |relays: [&str; 2]| {
+        let each = nodes.iter().zip(relays.map(of_relay));
+        each.map(|(node, at)| format!("{node}@{at}"))
+            .collect::<Vec<_>>()
+    };
+    [of_node(RELAYS), of_node(RELAYS6)].concat()
 }
 
-/// What a provider in this home is told beside what every provider is.
+fn of_relay(address: &str) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]:{RELAY_PORT}"),
+        false => format!("{address}:{RELAY_PORT}"),
+    }
+}
+
+/// What a provider in this home is told beside what every provider is. Where it listens is the
+/// preset's matter.
 pub fn provider_settings(
     home: &Home,
     kind: &Kind,
     relays: Option<&Relays>,
 ) -> Vec<(&'static str, String)> {
-    let any = if kind.v6 == V6::None {
-        "0.0.0.0"
-    } else {
-        "[::]"
-    };
-    let mut settings = vec![("listen", format!("{any}:{PORT}"))];
+    let mut settings = Vec::new();
     if let Some(address) = home.outside.filter(|_| kind.layers.is_empty()) {
         settings.push(("advertise", format!("{address}:{PORT}")));
     }
     if let Some(relays) = relays {
-        settings.push(("relays", entries(&relays.nodes, kind, relays.v6).join(",")));
+        settings.push(("relays", entries(&relays.nodes).join(",")));
     }
     settings
 }
@@ -105,14 +102,12 @@ pub fn provider_settings(
 #[derive(Debug)]
 pub struct Relays {
     nodes: Vec<String>,
-    v6: bool,
     parties: Vec<Party>,
     running: Vec<Daemon>,
 }
 
 impl Relays {
-    /// Starts one at each place, listening with IPv6, too, if asked. None where the programs know
-    /// no relays.
+    /// Starts one at each place, listening in both families. None where the programs know no relays.
     ///
     /// # Errors
     /// When one does not come up.
@@ -120,7 +115,6 @@ impl Relays {
         at: &[Namespace; 2],
         programs: &Programs,
         folder: &Path,
-        v6: bool,
     ) -> anyhow::Result<Option<Self>> {
         let program = programs.provider();
         let help = capture(
@@ -132,17 +126,13 @@ impl Relays {
         }
         let mut relays = Self {
             nodes: Vec::new(),
-            v6,
             parties: Vec::new(),
             running: Vec::new(),
         };
         for (number, at) in at.iter().enumerate() {
             let mut relay = Party::new(&format!("relay{number}"), at, program.clone(), folder)?;
-            let listen = match v6 {
-                true => format!("[::]:{RELAY_PORT}"),
-                false => format!("0.0.0.0:{RELAY_PORT}"),
-            };
-            let advertise = format!("{}:{RELAY_PORT}", RELAYS[number]);
+            let listen = format!("[::]:{RELAY_PORT}");
+            let advertise = [RELAYS[number], RELAYS6[number]].map(of_relay).join(",");
             relay.set(&[("listen", &listen), ("advertise", &advertise)])?;
             let (node, running) = carry(&relay)?;
             relays.nodes.push(node);
@@ -216,12 +206,8 @@ mod tests {
     #[test]
     fn relays_are_named_by_node_and_place() {
         let nodes = ["m", "n"].map(str::to_owned);
-        let entries = |kind: &str, v6| entries(&nodes, &kind.parse().unwrap(), v6);
         let four = ["m@11.8.0.2:443", "n@11.7.0.2:443"];
         let six = ["m@[2a11:8::2]:443", "n@[2a11:7::2]:443"];
-        assert_eq!(entries("pr", true), four);
-        assert_eq!(entries("pr:fw6", false), four);
-        assert_eq!(entries("pr:fw6", true), [four, six].concat());
-        assert_eq!(entries("v6only", true), six);
+        assert_eq!(entries(&nodes), [four, six].concat());
     }
 }

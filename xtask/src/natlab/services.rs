@@ -14,9 +14,9 @@ use crate::demo::stage::{PER_GIB, PER_HOUR, UP, make_file, register_hermes, star
 use crate::lab::{Background, Lab, wait_for};
 use crate::progress::step;
 
-use super::kind::{Kind, V6};
+use super::kind::Kind;
 use super::programs::{Relays, SELL, provider_settings};
-use super::world::{Home, ON_443, ON_443_V6, World};
+use super::world::{Home, ON_443, ON_443_V6, PAGES, World};
 
 /// More than all runs of all cells can cost.
 const PURSE: i128 = 2_000 * ONE;
@@ -37,7 +37,8 @@ pub struct Services {
     hermes: Party,
     hermes_id: String,
     hermes_run: Daemon,
-    web: Background,
+    /// A web server is one program for each address.
+    webs: [Background; 2],
     doors: Background,
     /// None where the programs know no relays.
     pub relays: Option<Relays>,
@@ -58,18 +59,20 @@ impl Services {
     ///
     /// # Errors
     /// Whatever does not come up, with its last words.
-    pub fn start(lab: &Lab, world: &World, programs: &Programs, v6: bool) -> anyhow::Result<Self> {
+    pub fn start(lab: &Lab, world: &World, programs: &Programs) -> anyhow::Result<Self> {
         step("starting chain, Hermes, web server and relays");
         let at = &world.services;
         let folder = lab.folder();
         let (file, _) = make_file(folder, FILE)?;
-        let web = start_web(at, programs, &file)?;
+        let webs = PAGES.map(|page| start_web(at, programs, &page.to_string(), &file));
+        let [web, web6] = webs;
+        let webs = [web?, web6?];
         let coins = Coins::start(at, programs, folder, EXIT_DELAY)?;
         let (hermes, hermes_id) = register_hermes(at, programs, &coins, folder)?;
         let mut hermes_run = hermes.start(&["run"])?;
         hermes_run.wait_for("running", UP)?;
         let doors = doors(world)?;
-        let relays = Relays::start(&world.relays, programs, folder, v6)?;
+        let relays = Relays::start(&world.relays, programs, folder)?;
         let provider = Party::new("provider", at, programs.provider(), folder)?;
         coins.give_native(&provider.identity, GAS)?;
         let consumer = Party::new("consumer", at, programs.consumer(), folder)?;
@@ -79,7 +82,7 @@ impl Services {
             hermes,
             hermes_id,
             hermes_run,
-            web,
+            webs,
             doors,
             relays,
             provider,
@@ -149,9 +152,6 @@ impl Services {
         let mut consumer = self.consumer.clone();
         consumer.at = home.host.clone();
         self.introduce(&mut consumer, kind.is_v6_only())?;
-        if kind.v6 != V6::None {
-            consumer.set(&[("listen", "[::]:0")])?;
-        }
         Ok(consumer)
     }
 
@@ -160,7 +160,7 @@ impl Services {
     /// # Errors
     /// As said.
     pub fn must_live(&mut self) -> anyhow::Result<()> {
-        self.web.must_live()?;
+        self.webs.iter_mut().try_for_each(Background::must_live)?;
         self.doors.must_live()?;
         self.coins.must_live()?;
         self.hermes_run.must_live()?;

@@ -58,7 +58,7 @@ fn all(
 ) -> anyhow::Result<Vec<Leftovers>> {
     let world = World::build(lab)?;
     let mut server = probe::serve(&world)?;
-    let services = Services::start(lab, &world, programs, true)?;
+    let services = Services::start(lab, &world, programs)?;
     ensure!(
         services.relays.is_some(),
         "these programs know no relays; there is nothing to survive on"

@@ -1,13 +1,13 @@
 //! A cell at work: both homes built and proved, a provider that sells, and a consumer that connects
 //! again and again. It refuses to count what a retry achieved: each run is one attempt.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::demo::network::SERVICES;
 use crate::demo::party::Party;
 use crate::demo::stage::{DOWN, SOON};
 use crate::demo::{find_offer, json};
@@ -24,7 +24,7 @@ use super::kind::Kind;
 use super::programs::{CONNECT, Route, STATUS};
 use super::services::Services;
 use super::turn::Turn;
-use super::world::{Home, World};
+use super::world::{Home, PAGES, World};
 use super::{programs, prove};
 
 /// How long a run looks for a direct path, from the connect.
@@ -38,6 +38,9 @@ const LOOK: Duration = Duration::from_millis(30);
 
 /// For a page through the tunnel.
 const PAGE: Duration = Duration::from_secs(10);
+
+/// The page's.
+const NAME: &str = "page.lab";
 
 /// How long a stream runs: credit must have grown to the path's size before its last quarter.
 const STREAM: Duration = Duration::from_secs(12);
@@ -213,6 +216,7 @@ fn attempt(
             let active_at = Instant::now();
             let since = |at: Instant| connect_ms + (at - active_at).as_secs_f64() * 1_000.0;
             let end = active_at + window.saturating_sub(Duration::from_secs_f64(connect_ms / 1e3));
+            let mut visited = None;
             std::thread::scope(|scope| -> anyhow::Result<()> {
                 let page = scope.spawn(|| page(consumer));
                 let watched = watch(consumer, end);
@@ -222,13 +226,17 @@ fn attempt(
                 let (route, direct) = watched?;
                 run.route = route;
                 run.direct_ms = direct.map(since);
-                run.first_byte_ms = page?.map(|ms| connect_ms + ms);
+                visited = page?;
                 Ok(())
             })?;
-            if run.first_byte_ms.is_none() {
-                run.failed = Some("connected, but no page came".to_owned());
-            } else if let Some(turn) = stream {
-                run.mbps = turn.alone(|| throughput(consumer, workshop))?;
+            match (visited, stream) {
+                (None, _) => run.failed = Some("connected, but no page came".to_owned()),
+                (Some(visit), stream) => {
+                    run.first_byte_ms = Some(connect_ms + visit.first_byte_ms);
+                    if let Some(turn) = stream {
+                        run.mbps = turn.alone(|| throughput(consumer, workshop, visit.from))?;
+                    }
+                }
             }
         }
         Err(error) if error.is::<Interrupted>() => return Err(error),
@@ -292,18 +300,43 @@ fn watch(consumer: &Party, end: Instant) -> anyhow::Result<(Option<Route>, Optio
     }
 }
 
-/// Milliseconds until the first byte of a page came, by `curl`'s own clock.
-fn page(consumer: &Party) -> anyhow::Result<Option<f64>> {
-    let url = format!("http://{SERVICES}/page");
-    let words = ["-o", "/dev/null", "-w", "%{time_starttransfer}", &url];
-    let (whole, said) = curl(consumer, PAGE, &words)?;
-    let seconds: Option<f64> = said.trim().parse().ok();
-    Ok(seconds.filter(|_| whole).map(|seconds| seconds * 1_000.0))
+/// What came of a visit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Visit {
+    /// Milliseconds until the first byte of the page came, by `curl`'s own clock.
+    first_byte_ms: f64,
+    /// Where it came from.
+    from: IpAddr,
 }
 
-/// Megabits a second at the end of a stream; none when it stood still.
-fn throughput(consumer: &Party, workshop: &Path) -> anyhow::Result<Option<f64>> {
-    let (to, seconds) = (format!("{SERVICES}:80"), STREAM.as_secs().to_string());
+/// Fetches a page by its name, as a browser would: whichever of its addresses answers first
+/// (RFC 8305). A tunnel may lead to the internet of either family, or of both.
+fn page(consumer: &Party) -> anyhow::Result<Option<Visit>> {
+    let addresses = PAGES.map(|page| match page.ip() {
+        IpAddr::V4(four) => four.to_string(),
+        IpAddr::V6(six) => format!("[{six}]"),
+    });
+    let resolved = format!("{NAME}:80:{}", addresses.join(","));
+    let url = format!("http://{NAME}/page");
+    let told = "%{time_starttransfer} %{remote_ip}";
+    let words = ["--resolve", &resolved, "-o", "/dev/null", "-w", told, &url];
+    let (whole, said) = curl(consumer, PAGE, &words)?;
+    Ok(visit(&said).filter(|_| whole))
+}
+
+fn visit(said: &str) -> Option<Visit> {
+    let (seconds, from) = said.trim().split_once(' ')?;
+    let seconds: f64 = seconds.parse().ok()?;
+    Some(Visit {
+        first_byte_ms: seconds * 1_000.0,
+        from: from.parse().ok()?,
+    })
+}
+
+/// Megabits a second at the end of a stream from where the page was; none when it stood still.
+fn throughput(consumer: &Party, workshop: &Path, from: IpAddr) -> anyhow::Result<Option<f64>> {
+    let to = SocketAddr::new(from, 80).to_string();
+    let seconds = STREAM.as_secs().to_string();
     let args = ["natlab-fetch", &to, "/endless", &seconds];
     let said = consumer
         .at
@@ -362,6 +395,15 @@ mod tests {
         assert!(run.is_connected());
         run.failed = Some("x".to_owned());
         assert!(!run.is_connected());
+    }
+
+    #[test]
+    fn a_visit_tells_which_family_answered() {
+        let told = visit("0.25 2a11:9:50::1").unwrap();
+        assert_eq!((told.first_byte_ms, told.from.is_ipv6()), (250.0, true));
+        assert!(visit("0.5 11.0.0.1").unwrap().from.is_ipv4());
+        assert_eq!(visit("0.0 "), None);
+        assert_eq!(visit(""), None);
     }
 
     #[test]

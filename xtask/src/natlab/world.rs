@@ -5,7 +5,7 @@
 
 mod home;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,7 +18,7 @@ pub use home::Home;
 
 use home::{Plan, Socket, inner_addresses, outer, plug};
 
-/// The prober's two addresses, with IPv4 and with IPv6; the web server is at the first, too.
+/// The prober's two addresses, with IPv4 and with IPv6.
 pub const PROBED: [&str; 2] = ["11.9.1.1", "11.9.2.1"];
 /// See [`PROBED`].
 pub const PROBED6: [&str; 2] = ["2a11:9:1::1", "2a11:9:2::1"];
@@ -33,6 +33,13 @@ pub const ON_443_V6: [&str; 3] = ["2a11:9:11::1", "2a11:9:12::1", "2a11:9:13::1"
 pub const RELAYS: [&str; 2] = ["11.8.0.2", "11.7.0.2"];
 /// See [`RELAYS`].
 pub const RELAYS6: [&str; 2] = ["2a11:8::2", "2a11:7::2"];
+
+/// The web server, whose name stands for both, as a resolver orders them for who has a tunnel address
+/// that is unique local (RFC 6724: its label is no global address's): IPv4 first.
+pub const PAGES: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(11, 0, 0, 1)), 80),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2a11, 9, 80, 0, 0, 0, 0, 1)), 80),
+];
 
 /// Interfaces of the router, as the way's times are asked for.
 pub const PLACES: [&str; 4] = ["a", "b", "srv", "relay"];
@@ -62,7 +69,9 @@ impl World {
         roomy(&services)?;
         let relays = [lab.namespace("relay1")?, lab.namespace("relay2")?];
         let four = [SERVICES].iter().chain(&PROBED).chain(&ON_443).copied();
+        let page6 = PAGES[1].ip().to_string();
         let six = PROBED6.iter().chain(&ON_443_V6).copied();
+        let six = six.chain([&*page6]);
         plug_in(
             lab,
             &router,

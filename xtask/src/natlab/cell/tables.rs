@@ -66,6 +66,7 @@ const MORE: &[&str] = &[
     "sym:v6:sym:fw6",
     "v6only:pr:fw6",
     "v6only:v6only",
+    "pr:fw6:v6only",
     "v6only:pr",
     "pr:v6only",
     // One box for both.

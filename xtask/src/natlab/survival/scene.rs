@@ -16,7 +16,7 @@ use crate::lab::{Background, pause};
 use crate::process::LOOK;
 use crate::progress::step;
 
-use super::super::kind::{Kind, V6};
+use super::super::kind::Kind;
 use super::super::programs::CONNECT;
 use super::super::prove;
 use super::super::trial::Ground;
@@ -79,10 +79,7 @@ pub(super) fn play(
     let consumer = tenant(ground, 1, a)?;
     let provider = tenant(ground, 2, b)?;
     let mut selling = ground.services.sell(&provider.home, &provider.kind)?;
-    let mut party = ground.services.consumer(&consumer.home, &consumer.kind)?;
-    if consumer.kind.v6 != V6::None {
-        party.set(&[("listen", "[::]:0")])?;
-    }
+    let party = ground.services.consumer(&consumer.home, &consumer.kind)?;
     find_offer(&party)?;
     let mut stage = Stage {
         world: &ground.world,
