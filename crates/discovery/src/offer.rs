@@ -19,7 +19,8 @@ pub const MAX_LIFETIME: u64 = 3600;
 
 const MAX_HERMES: usize = 8;
 const MAX_CONTACTS: usize = 8;
-const MAX_RELAYS: usize = 4;
+/// Four relays, each by an address of either family.
+const MAX_RELAYS: usize = 8;
 const MAX_CAPABILITIES: usize = 32;
 /// Bytes of UTF-8.
 const MAX_CITY: usize = 64;
@@ -119,7 +120,7 @@ pub enum OfferError {
     )]
     Contacts(usize),
     /// Too many, or one twice.
-    #[error("at most {MAX_RELAYS} different relays are named, here are {0}")]
+    #[error("at most {MAX_RELAYS} different addresses of relays are named, here are {0}")]
     Relays(usize),
     /// Nobody can be reached there.
     #[error(

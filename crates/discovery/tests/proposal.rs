@@ -286,10 +286,10 @@ fn unreachable_offers() -> Vec<(Offer, OfferError)> {
         ),
         (
             Offer {
-                relays: (0..5).map(relay).collect(),
+                relays: (0..9).map(relay).collect(),
                 ..offer()
             },
-            OfferError::Relays(5),
+            OfferError::Relays(9),
         ),
         (
             Offer {
@@ -392,7 +392,7 @@ fn the_largest_offer_fits_its_bound() {
         contact: (0..8_u16)
             .map(|at| ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 65_000 + at).into())
             .collect(),
-        relays: (0..4)
+        relays: (0..8)
             .map(|number| NodeAddress {
                 at: (
                     [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1],
