@@ -6,9 +6,10 @@
 //! ([`Kind::Tls`], for networks that let no UDP pass). At each end it is a virtual address, so that
 //! the swarm's connection, relay frames, probes and tunnel messages use it and know nothing of it.
 //!
-//! The node opens a pipe with [`open_pipe`] and checks the relay's node key; the relay opens a
-//! [`PipeDoor`] and takes any node, but a bounded number. It refuses to choose: who wants a pipe, and
-//! which kind, is for others to say. It promises no more than UDP does: what finds no room is lost.
+//! The node opens a pipe with [`open_pipe`], or in two steps with [`dial_pipe`], and checks the relay's
+//! node key; the relay opens a [`PipeDoor`] and takes any node, but a bounded number. It refuses to
+//! choose: who wants a pipe, and which kind, is for others to say. It promises no more than UDP does:
+//! what finds no room is lost.
 
 mod admission;
 mod door;
@@ -16,10 +17,13 @@ mod error;
 mod line;
 mod quic;
 mod tls;
+mod upgrade;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -43,48 +47,114 @@ pub enum Kind {
 pub struct Pipe {
     kind: Kind,
     address: SocketAddr,
-    over: watch::Receiver<()>,
+    heard: watch::Receiver<bool>,
     task: AbortHandle,
+}
+
+/// A pipe that is being opened: the relay's port has answered, after one round trip. Nothing has been said about pipes in
+/// TLS, and in QUIC not whether the path is wide enough. The connection closes when this value goes.
+#[derive(Debug)]
+pub struct PipeDial {
+    relay: SocketAddr,
+    node_key: [u8; 32],
+    socket: SharedSocket,
+    answered: Answered,
+}
+
+#[derive(Debug)]
+enum Answered {
+    Quic(quinn::Connection),
+    Tcp(TcpStream, QuicIdentity),
+}
+
+/// Begins to open a pipe to the relay at `relay`, which must hold the ed25519 key `node_key`.
+///
+/// # Errors
+/// [`PipeError`]; gives up after 10 s.
+pub async fn dial_pipe(
+    kind: Kind,
+    (socket, endpoint, identity): (&SharedSocket, &QuicEndpoint, &QuicIdentity),
+    relay: SocketAddr,
+    node_key: [u8; 32],
+) -> Result<PipeDial, PipeError> {
+    let relay = canonical(relay);
+    let answered = match kind {
+        Kind::Quic => Answered::Quic(endpoint.dial_pipe(relay, node_key).await?),
+        Kind::Tls => Answered::Tcp(tls::connect(socket, relay).await?, identity.clone()),
+    };
+    Ok(PipeDial {
+        relay,
+        node_key,
+        socket: socket.clone(),
+        answered,
+    })
 }
 
 /// Opens a pipe to the relay at `relay` and makes sure that it holds the ed25519 key `node_key`.
 ///
 /// # Errors
-/// [`PipeError`]; gives up after 10 s.
+/// As of [`dial_pipe`] and [`PipeDial::open`].
 pub async fn open_pipe(
     kind: Kind,
-    (socket, endpoint, identity): (&SharedSocket, &QuicEndpoint, &QuicIdentity),
+    ours: (&SharedSocket, &QuicEndpoint, &QuicIdentity),
     relay: SocketAddr,
     node_key: [u8; 32],
 ) -> Result<Pipe, PipeError> {
-    let relay = canonical(relay);
-    match kind {
-        Kind::Quic => {
-            let connection = quic::dial(endpoint, relay, node_key).await?;
-            let carried = quic::lay(socket, &connection)?;
-            Ok(Pipe::spawn(kind, carried, move |carried| async move {
-                quic::carry(&connection, &carried).await;
-            }))
-        }
-        Kind::Tls => {
-            let channel = tls::call(socket, identity, relay, node_key).await?;
-            let (line, waiting) = line::line();
-            let carried = socket.open_carried(line).map_err(PipeError::Socket)?;
-            Ok(Pipe::spawn(kind, carried, move |carried| async move {
-                tls::carry(channel, &carried, waiting).await;
-            }))
+    dial_pipe(kind, ours, relay, node_key).await?.open().await
+}
+
+impl PipeDial {
+    /// Goes on. A pipe in TLS may be used as soon as the relay has shown its key; that it takes pipes turns out a round trip
+    /// later, see [`Pipe::ended`].
+    ///
+    /// # Errors
+    /// [`PipeError`]; gives up after 10 s.
+    pub async fn open(self) -> Result<Pipe, PipeError> {
+        match self.answered {
+            Answered::Quic(connection) => {
+                quic::widen(&connection).await?;
+                let carried = quic::lay(&self.socket, &connection)?;
+                Ok(Pipe::spawn(
+                    Kind::Quic,
+                    carried,
+                    |carried, heard| async move {
+                        quic::carry(&connection, &carried, heard).await;
+                    },
+                ))
+            }
+            Answered::Tcp(stream, identity) => {
+                let channel = tls::call(stream, &identity, self.relay, self.node_key).await?;
+                let (line, waiting) = line::line();
+                let carried = self.socket.open_carried(line).map_err(PipeError::Socket)?;
+                Ok(Pipe::spawn(
+                    Kind::Tls,
+                    carried,
+                    |carried, heard| async move {
+                        tls::carry(channel, &carried, waiting, heard).await;
+                    },
+                ))
+            }
         }
     }
 }
 
 impl Pipe {
-    fn spawn<W>(kind: Kind, carried: Carried, work: impl FnOnce(Carried) -> W) -> Self
+    fn spawn<W>(
+        kind: Kind,
+        carried: Carried,
+        work: impl FnOnce(Carried, Box<dyn FnOnce() + Send>) -> W,
+    ) -> Self
     where
         W: Future<Output = ()> + Send + 'static,
     {
         let address = carried.address();
-        let (alive, over) = watch::channel(());
-        let work = work(carried);
+        let (says, heard) = watch::channel(false);
+        let says = Arc::new(says);
+        let alive = Arc::clone(&says);
+        let heard_now = move || {
+            says.send_replace(true);
+        };
+        let work = work(carried, Box::new(heard_now));
         let task = tokio::spawn(async move {
             let _alive = alive;
             work.await;
@@ -92,7 +162,7 @@ impl Pipe {
         Self {
             kind,
             address,
-            over,
+            heard,
             task: task.abort_handle(),
         }
     }
@@ -109,12 +179,12 @@ impl Pipe {
         self.address
     }
 
-    /// Ends when the pipe does.
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut over = self.over.clone();
+    /// Ends when the pipe does. `false`: nothing ever came through it, as from a relay that takes no pipe, or no other.
+    pub fn ended(&self) -> impl Future<Output = bool> + Send + 'static {
+        let mut heard = self.heard.clone();
         async move {
-            // Nothing is ever sent: it ends with its sender.
-            while over.changed().await.is_ok() {}
+            while heard.changed().await.is_ok() {}
+            *heard.borrow()
         }
     }
 }

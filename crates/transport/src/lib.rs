@@ -13,7 +13,7 @@ pub mod socket;
 pub mod steer;
 pub mod tun;
 
-pub use carrier::{Kind as PipeKind, Pipe, PipeDoor, PipeError, open_pipe};
+pub use carrier::{Kind as PipeKind, Pipe, PipeDial, PipeDoor, PipeError, dial_pipe, open_pipe};
 pub use clock::Clock;
 pub use pump::{Plane, Pump, PumpError, PumpStats, Released};
 pub use quic::{

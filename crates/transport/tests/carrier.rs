@@ -7,12 +7,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use wayfare_transport::{
     Batch, BiStream, FULL_PAYLOAD, LEAST_PAYLOAD, Pipe, PipeDoor, PipeError, PipeKind,
     QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, Switch, TunnelReceiver, discovered,
@@ -282,6 +286,95 @@ async fn garbage_at_any_stage_harms_nobody() {
     echo(&node, &relay, &pipe).await;
 }
 
+/// The head of a request, to its last byte and not farther.
+async fn request(stream: &mut TlsStream<TcpStream>) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within(stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Opens the WebSocket that was asked for.
+async fn agree(
+    mut stream: TlsStream<TcpStream>,
+    request: &str,
+) -> WebSocketStream<TlsStream<TcpStream>> {
+    let key = request
+        .lines()
+        .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    let accept = derive_accept_key(key.unwrap().as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    WebSocketStream::from_raw_socket(stream, Role::Server, None).await
+}
+
+#[tokio::test]
+async fn a_pipe_may_be_used_before_the_relay_has_agreed_and_the_request_leaves_with_the_handshake()
+{
+    let (mut node, relay) = (Node::new(1), Node::new(2));
+    let listener = TcpListener::bind(relay.addr()).await.unwrap();
+    let acceptor = TlsAcceptor::from(relay.identity.called().unwrap());
+    let serving = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        // What the node's handshake ended with is read at once with what came along.
+        let along = stream.get_mut().1.process_new_packets().unwrap();
+        (stream, along.plaintext_bytes_to_read())
+    };
+    let (pipe, (mut stream, along)) =
+        tokio::join!(node.pipe(PipeKind::Tls, &relay), within(serving));
+    let pipe = pipe.unwrap();
+    let sent = message(7, 500);
+    node.socket.try_send(pipe.address(), &sent).unwrap();
+    let head = request(&mut stream).await;
+    assert_eq!(along, head.len(), "the request left in the flight before");
+    let wanted = format!(
+        "GET / HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade",
+        relay.addr()
+    );
+    assert!(head.starts_with(&wanted), "{head}");
+    // Nothing was answered yet, and the message is here.
+    let mut frames = Vec::new();
+    while frames.len() < 6 + 8 + 500 {
+        within(stream.read_buf(&mut frames)).await.unwrap();
+    }
+    let mut ended = Box::pin(pipe.ended());
+    assert!(ended.as_mut().now_or_never().is_none());
+    let mut channel = agree(stream, &head).await;
+    channel.send(Message::Binary(sent.into())).await.unwrap();
+    let expect = [(pipe.address(), 7, 500)];
+    assert_eq!(receive(&mut node.tunnel, 1).await, expect);
+    drop(channel);
+    assert!(within(ended).await, "something came through it");
+}
+
+#[tokio::test]
+async fn a_relay_that_does_not_agree_ends_the_pipe() {
+    let (node, relay) = (Node::new(1), Node::new(2));
+    let listener = TcpListener::bind(relay.addr()).await.unwrap();
+    let acceptor = TlsAcceptor::from(relay.identity.called().unwrap());
+    for answer in [&b"HTTP/1.1 503 Service Unavailable\r\n\r\n"[..], b""] {
+        let serving = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            request(&mut stream).await;
+            stream.write_all(answer).await.unwrap();
+            // It stays open: the node ends it, or not even that was said.
+            if answer.is_empty() {
+                stream.shutdown().await.unwrap();
+            }
+            stream
+        };
+        let (pipe, _stream) = tokio::join!(node.pipe(PipeKind::Tls, &relay), within(serving));
+        let pipe = pipe.unwrap();
+        assert!(!within(pipe.ended()).await, "nothing came through it");
+    }
+}
+
 #[tokio::test]
 async fn a_relay_that_reads_nothing_costs_no_memory() {
     let (node, relay) = (Node::new(1), Node::new(2));
@@ -290,8 +383,9 @@ async fn a_relay_that_reads_nothing_costs_no_memory() {
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let stream = acceptor.accept(stream).await.unwrap();
-        let channel = tokio_tungstenite::accept_async(stream).await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let request = request(&mut stream).await;
+        let channel = agree(stream, &request).await;
         let _ = stopped.await;
         channel
     });
@@ -390,9 +484,12 @@ async fn a_pipe_ends_with_either_end() {
             eventually("both ends close", closed).await;
         }
         let pipe = node.pipe(kind, &relay).await.unwrap();
+        // Something has come: it was agreed upon.
+        let connections = echo(&node, &relay, &pipe).await;
         let ended = pipe.ended();
         drop(door);
-        within(ended).await;
+        assert!(within(ended).await);
+        drop(connections);
     }
 }
 

@@ -1,31 +1,29 @@
 //! Pipes to relays that plain UDP does not reach: who is waited for, when a pipe is opened, and which of two is used.
 //!
 //! A relay is first asked over plain UDP how it sees us, twice. When it does not say so, a pipe inside QUIC and one inside TLS
-//! are opened at the same time; what stands first is used for that relay, unless the plain answer came meanwhile. When a pipe
-//! ends plain UDP is tried first again. It refuses to know swarm and finders: the driver is told addresses.
+//! are opened beside, see [`opening`]; the one that stands is used for that relay, unless the plain answer came meanwhile. When
+//! a pipe ends plain UDP is tried first again. It refuses to know swarm and finders: the driver is told addresses.
+
+mod opening;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, Either, FutureExt, select};
+use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 use wayfare_identity::{NodeAddress, NodeId};
-use wayfare_transport::{
-    Clock, Pipe, PipeError, PipeKind, QuicEndpoint, QuicIdentity, SharedSocket, open_pipe,
-};
+use wayfare_transport::{Clock, Pipe, PipeKind, QuicEndpoint, QuicIdentity, SharedSocket};
 
+use self::opening::{ASK_AGAIN, Ours, Schedule};
 use crate::provider::sleep_until;
 
-/// The question is asked again after this: one lost packet must not cost a pipe.
-const ASK_AGAIN: Duration = Duration::from_millis(60);
-/// Pipes begin to be opened after this without an answer: a round trip within a continent. To a relay farther away they are begun
-/// in vain, and it is reached plainly all the same: a pipe takes a round trip or more, so even the second question is answered before.
-const OPEN_AFTER: Duration = Duration::from_millis(100);
-/// A relay of ours that cannot be reached at all is tried again after this, doubled each time up to [`MOST_PAUSE`].
+/// A relay of ours that cannot be reached at all, or refuses pipes, is tried again after this, doubled each time up to
+/// [`MOST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(5);
 const MOST_PAUSE: Duration = Duration::from_secs(60);
 /// A pipe that no path uses is closed after this, unless its relay is to ring us.
@@ -87,7 +85,10 @@ struct Watched {
     /// It is to ring us: watched for ever.
     ours: bool,
     state: State,
+    /// Pipes in a row that could not be opened, or were of no use.
     failures: u32,
+    /// It let a pipe stand and sent nothing through it: no other is opened before.
+    refuses_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -95,11 +96,10 @@ enum State {
     /// Not answered yet.
     Silent {
         ask_at: Option<Instant>,
-        open_at: Instant,
+        pipe: Opening,
     },
     /// It answers over plain UDP.
     Plain,
-    Opening,
     Stands {
         pipe: Pipe,
         used_at: Instant,
@@ -110,15 +110,25 @@ enum State {
     },
 }
 
-type Raced = (NodeId, Option<Pipe>);
+#[derive(Debug)]
+enum Opening {
+    Planned(Schedule),
+    /// What was begun is given up when this goes.
+    Begun {
+        _give_up: oneshot::Sender<Infallible>,
+    },
+}
+
+/// `None`: it was given up.
+type Tried = Option<(NodeId, Option<Pipe>)>;
+/// Whether anything ever came through it.
+type Ended = (NodeId, SocketAddr, bool);
 
 pub(super) struct Carriers {
-    socket: SharedSocket,
-    endpoint: QuicEndpoint,
-    identity: QuicIdentity,
+    ours: Ours,
     watched: HashMap<NodeId, Watched>,
-    races: FuturesUnordered<BoxFuture<'static, Raced>>,
-    ends: FuturesUnordered<BoxFuture<'static, (NodeId, SocketAddr)>>,
+    tries: FuturesUnordered<BoxFuture<'static, Tried>>,
+    ends: FuturesUnordered<BoxFuture<'static, Ended>>,
 }
 
 impl Carriers {
@@ -127,12 +137,15 @@ impl Carriers {
         endpoint: QuicEndpoint,
         identity: QuicIdentity,
     ) -> Self {
-        Self {
+        let ours = Ours {
             socket,
             endpoint,
             identity,
+        };
+        Self {
+            ours,
             watched: HashMap::new(),
-            races: FuturesUnordered::new(),
+            tries: FuturesUnordered::new(),
             ends: FuturesUnordered::new(),
         }
     }
@@ -141,14 +154,15 @@ impl Carriers {
     pub(super) fn watch(&mut self, relay: NodeAddress, ours: bool, now: Instant) {
         let silent = State::Silent {
             ask_at: Some(now + ASK_AGAIN),
-            open_at: now + OPEN_AFTER,
+            pipe: Opening::Planned(Schedule::beside_a_question(now)),
         };
         if let Some(watched) = self.watched.get_mut(&relay.node) {
             watched.relay = relay;
             watched.ours |= ours;
             match watched.state {
+                State::Unreachable { .. } if watched.refuses(now) => {}
                 State::Plain | State::Unreachable { .. } => watched.state = silent,
-                State::Silent { .. } | State::Opening | State::Stands { .. } => {}
+                State::Silent { .. } | State::Stands { .. } => {}
             }
         } else if self.watched.len() < MOST {
             let watched = Watched {
@@ -156,6 +170,7 @@ impl Carriers {
                 ours,
                 state: silent,
                 failures: 0,
+                refuses_until: None,
             };
             self.watched.insert(relay.node, watched);
         }
@@ -163,7 +178,7 @@ impl Carriers {
 
     /// A relay answered over plain UDP, at whichever of its addresses.
     pub(super) fn heard(&mut self, relay: NodeId) {
-        // A pipe that stands is kept as long as it does: its paths are in use.
+        // A pipe that stands is kept as long as it does: its paths are in use. One that does not yet is given up.
         if let Some(watched) = self.watched.get_mut(&relay)
             && !matches!(watched.state, State::Stands { .. })
         {
@@ -175,9 +190,7 @@ impl Carriers {
     pub(super) fn address(&self, relay: NodeId) -> Option<SocketAddr> {
         match &self.watched.get(&relay)?.state {
             State::Stands { pipe, .. } => Some(pipe.address()),
-            State::Silent { .. } | State::Plain | State::Opening | State::Unreachable { .. } => {
-                None
-            }
+            State::Silent { .. } | State::Plain | State::Unreachable { .. } => None,
         }
     }
 
@@ -192,9 +205,7 @@ impl Carriers {
     pub(super) fn carrier(&self, relay: SocketAddr) -> Carrier {
         let pipes = self.watched.values().filter_map(|w| match &w.state {
             State::Stands { pipe, .. } => Some(pipe),
-            State::Silent { .. } | State::Plain | State::Opening | State::Unreachable { .. } => {
-                None
-            }
+            State::Silent { .. } | State::Plain | State::Unreachable { .. } => None,
         });
         let mut of_relay = pipes.filter(|pipe| pipe.address() == relay);
         of_relay
@@ -213,7 +224,7 @@ impl Carriers {
                     }
                     now.saturating_duration_since(*used_at) < SPARE
                 }
-                State::Silent { .. } | State::Opening => true,
+                State::Silent { .. } => true,
                 State::Plain | State::Unreachable { .. } => in_use(*node),
             });
     }
@@ -228,13 +239,13 @@ impl Carriers {
                         return turn;
                     }
                 }
-                Some((node, pipe)) = self.races.next(), if !self.races.is_empty() => {
-                    if let Some(turn) = self.raced(node, pipe) {
+                Some(tried) = self.tries.next(), if !self.tries.is_empty() => {
+                    if let Some(turn) = tried.and_then(|(node, pipe)| self.tried(node, pipe)) {
                         return turn;
                     }
                 }
-                Some((node, at)) = self.ends.next(), if !self.ends.is_empty() => {
-                    if let Some(turn) = self.ended(node, at) {
+                Some(ended) = self.ends.next(), if !self.ends.is_empty() => {
+                    if let Some(turn) = self.ended(ended) {
                         return turn;
                     }
                 }
@@ -247,94 +258,105 @@ impl Carriers {
         let is_due = |w: &&mut Watched| w.due().is_some_and(|at| at <= now);
         let watched = self.watched.values_mut().find(is_due)?;
         let relay = watched.relay;
-        if let State::Silent { ask_at, .. } = &mut watched.state
-            && ask_at.take_if(|at| *at <= now).is_some()
-        {
-            return Some(Turn::Ask(relay.at));
-        }
-        watched.state = State::Opening;
-        tracing::debug!(%relay, "a relay does not answer: pipes are opened");
-        let (socket, endpoint, identity) = (
-            self.socket.clone(),
-            self.endpoint.clone(),
-            self.identity.clone(),
-        );
-        let race = async move {
-            let pipe = race((&socket, &endpoint, &identity), relay).await;
-            (relay.node, pipe)
+        let (ask_at, schedule) = match &mut watched.state {
+            State::Silent { ask_at, pipe } => {
+                if ask_at.take_if(|at| *at <= now).is_some() {
+                    return Some(Turn::Ask(relay.at));
+                }
+                (*ask_at, pipe.schedule()?)
+            }
+            State::Unreachable { .. } => (None, Schedule::at(now)),
+            State::Plain | State::Stands { .. } => return None,
         };
-        self.races.push(race.boxed());
+        let (give_up, given_up) = oneshot::channel();
+        watched.state = State::Silent {
+            ask_at,
+            pipe: Opening::Begun { _give_up: give_up },
+        };
+        let opening = opening::open(self.ours.clone(), relay, schedule);
+        let trying = async move {
+            tokio::select! {
+                biased;
+                _ = given_up => None,
+                pipe = opening => Some((relay.node, pipe)),
+            }
+        };
+        self.tries.push(trying.boxed());
         None
     }
 
-    fn raced(&mut self, node: NodeId, pipe: Option<Pipe>) -> Option<Turn> {
+    fn tried(&mut self, node: NodeId, pipe: Option<Pipe>) -> Option<Turn> {
         let now = Clock::now();
-        // Not waited for any more: the plain answer came.
+        // Nobody gave it up: the relay is still silent.
         let watched = self.watched.get_mut(&node)?;
-        if !matches!(watched.state, State::Opening) {
-            return None;
-        }
         let Some(pipe) = pipe else {
-            let doubled = PAUSE * (1 << watched.failures.min(4));
-            watched.failures += 1;
-            watched.state = State::Unreachable {
-                again_at: watched.ours.then(|| now + doubled.min(MOST_PAUSE)),
-            };
+            watched.fail(now);
             return Some(Turn::Failed);
         };
-        watched.failures = 0;
         let at = pipe.address();
         tracing::info!(relay = %watched.relay, carrier = %Carrier::from(pipe.kind()), "this relay is reached through a pipe");
         let ended = pipe.ended();
-        self.ends.push(ended.map(move |()| (node, at)).boxed());
+        self.ends
+            .push(ended.map(move |heard| (node, at, heard)).boxed());
         watched.state = State::Stands { pipe, used_at: now };
         Some(Turn::Stands(NodeAddress { node, at }))
     }
 
-    fn ended(&mut self, node: NodeId, at: SocketAddr) -> Option<Turn> {
+    fn ended(&mut self, (node, at, heard): Ended) -> Option<Turn> {
         // `None`: we closed it ourselves, or another one stands.
         self.address(node).filter(|standing| *standing == at)?;
         let watched = self.watched.get_mut(&node)?;
         let relay = watched.relay;
-        tracing::info!(%relay, "the pipe to a relay has ended");
-        watched.state = State::Plain;
-        if !watched.ours {
-            self.watched.remove(&node);
+        if heard {
+            tracing::info!(%relay, "the pipe to a relay has ended");
+            watched.failures = 0;
+            watched.state = State::Plain;
+            if !watched.ours {
+                self.watched.remove(&node);
+            }
+        } else {
+            tracing::info!(%relay, "a relay refuses the pipe that led to it");
+            let now = Clock::now();
+            watched.refuses_until = Some(now + watched.fail(now));
         }
         Some(Turn::Ended { relay, at })
+    }
+}
+
+impl Opening {
+    fn schedule(&self) -> Option<Schedule> {
+        match self {
+            Self::Planned(schedule) => Some(*schedule),
+            Self::Begun { .. } => None,
+        }
     }
 }
 
 impl Watched {
     /// When something must be done.
     fn due(&self) -> Option<Instant> {
-        match self.state {
-            State::Silent { ask_at, open_at } => Some(ask_at.unwrap_or(open_at)),
-            State::Unreachable { again_at } => again_at,
-            State::Plain | State::Opening | State::Stands { .. } => None,
+        match &self.state {
+            State::Silent { ask_at, pipe } => {
+                let open_at = pipe.schedule().map(|schedule| schedule.connect_at);
+                ask_at.iter().copied().chain(open_at).min()
+            }
+            State::Unreachable { again_at } => *again_at,
+            State::Plain | State::Stands { .. } => None,
         }
     }
-}
 
-/// The pipe that stands first, if any does.
-async fn race(
-    ours: (&SharedSocket, &QuicEndpoint, &QuicIdentity),
-    relay: NodeAddress,
-) -> Option<Pipe> {
-    let open = |kind| open_pipe(kind, ours, relay.at, relay.node.0);
-    let (quic, tls) = (pin!(open(PipeKind::Quic)), pin!(open(PipeKind::Tls)));
-    let last = match select(quic, tls).await {
-        Either::Left((Ok(pipe), _)) | Either::Right((Ok(pipe), _)) => Ok(pipe),
-        Either::Left((Err(error), tls)) => other(error, tls.await),
-        Either::Right((Err(error), quic)) => other(error, quic.await),
-    };
-    last.inspect_err(|error| tracing::debug!(%error, "no pipe leads to a relay"))
-        .ok()
-}
+    fn refuses(&self, now: Instant) -> bool {
+        self.refuses_until.is_some_and(|until| now < until)
+    }
 
-fn other(first: PipeError, second: Result<Pipe, PipeError>) -> Result<Pipe, PipeError> {
-    tracing::debug!(error = %first, "one of two pipes cannot be opened");
-    second
+    /// No pipe leads there for as long as this tells.
+    fn fail(&mut self, now: Instant) -> Duration {
+        let pause = (PAUSE * (1 << self.failures.min(4))).min(MOST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        let again_at = self.ours.then(|| now + pause);
+        self.state = State::Unreachable { again_at };
+        pause
+    }
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl Serving {
         match quic::lay(&self.socket, &connection) {
             Ok(carried) => {
                 self.pipes.spawn(async move {
-                    quic::carry(&connection, &carried).await;
+                    quic::carry(&connection, &carried, || {}).await;
                     drop(place);
                 });
             }
@@ -151,10 +151,10 @@ impl Serving {
     }
 }
 
-async fn carry_stream(socket: &SharedSocket, channel: tls::Channel, place: Place) {
+async fn carry_stream(socket: &SharedSocket, channel: tls::Answered, place: Place) {
     let (line, waiting) = line::line();
     match socket.open_carried(line) {
-        Ok(carried) => tls::carry(channel, &carried, waiting).await,
+        Ok(carried) => tls::carry(channel, &carried, waiting, || {}).await,
         Err(error) => tracing::warn!(%error, "a pipe is refused"),
     }
     drop(place);

@@ -4,7 +4,6 @@
 //! It refuses paths on which QUIC's own first packets would not fit inside.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use quinn::{Connection, SendDatagramError};
 use tokio::time::{sleep, timeout};
 
 use super::PipeError;
-use crate::quic::{DATAGRAM_BUFFER, LEAST_PAYLOAD, QuicEndpoint, remote_address};
+use crate::quic::{DATAGRAM_BUFFER, LEAST_PAYLOAD, remote_address};
 use crate::socket::{Carried, Carrier, SharedSocket};
 
 /// What may wait in a connection, bytes: as much for each pipe, since nobody tells when it has left.
@@ -50,26 +49,18 @@ impl Carrier for Datagrams {
     }
 }
 
-/// A connection that is wide enough for a pipe.
-pub(super) async fn dial(
-    endpoint: &QuicEndpoint,
-    relay: SocketAddr,
-    node_key: [u8; 32],
-) -> Result<Connection, PipeError> {
-    let connection = endpoint.dial_pipe(relay, node_key).await?;
+/// Waits until a connection is wide enough for a pipe.
+pub(super) async fn widen(connection: &Connection) -> Result<(), PipeError> {
     let room = || connection.max_datagram_size().unwrap_or(0);
     let widened = timeout(WIDENING, async {
         while room() < LEAST_ROOM {
             sleep(LOOK).await;
         }
     });
-    match widened.await {
-        Ok(()) => Ok(connection),
-        Err(_) => Err(PipeError::Narrow {
-            relay: remote_address(&connection),
-            room: room(),
-        }),
-    }
+    widened.await.map_err(|_| PipeError::Narrow {
+        relay: remote_address(connection),
+        room: room(),
+    })
 }
 
 /// The virtual address of `connection`.
@@ -79,11 +70,17 @@ pub(super) fn lay(socket: &SharedSocket, connection: &Connection) -> Result<Carr
     carried.map_err(PipeError::Socket)
 }
 
-/// Takes in what arrives until the connection is lost.
-pub(super) async fn carry(connection: &Connection, carried: &Carried) {
+/// Takes in what arrives until the connection is lost, and says when the first does.
+pub(super) async fn carry(connection: &Connection, carried: &Carried, heard: impl FnOnce()) {
+    let mut heard = Some(heard);
     loop {
         match connection.read_datagram().await {
-            Ok(datagram) => carried.deliver(&datagram),
+            Ok(datagram) => {
+                if let Some(heard) = heard.take() {
+                    heard();
+                }
+                carried.deliver(&datagram);
+            }
             Err(why) => {
                 tracing::debug!(%why, "a pipe inside QUIC ends");
                 return;

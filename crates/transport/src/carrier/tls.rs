@@ -4,7 +4,7 @@
 //! What an observer sees is a TLS 1.3 connection for `http/1.1` to the port of HTTPS. It refuses
 //! peers without a node key, messages longer than a datagram, and anything that is not binary.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +13,21 @@ use futures::{SinkExt, Stream, StreamExt};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
 
 use super::PipeError;
 use super::line::{MOST, Waiting};
+use super::upgrade::{self, Asked, Upgraded};
 use crate::quic::{NO_NAME, QuicIdentity, node_key_in};
 use crate::socket::{Carried, SharedSocket};
 
-/// For TCP, TLS and WebSocket together: four round trips, and packets may be lost.
+/// For each part: TCP; TLS with the request for a WebSocket; the first message. One or two round trips, and packets may be lost.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Three pings that were not answered: the other end is gone.
 const IDLE: Duration = Duration::from_secs(60);
@@ -41,46 +43,67 @@ const BUFFER: usize = 16 << 10;
 /// What a web server speaks.
 const ALPN: &[u8] = b"http/1.1";
 
-pub(super) type Channel = WebSocketStream<TlsStream<TcpStream>>;
+/// A relay's end.
+pub(super) type Answered = WebSocketStream<server::TlsStream<TcpStream>>;
+/// A node's end.
+pub(super) type Called = WebSocketStream<Upgraded<client::TlsStream<TcpStream>>>;
 
-/// The node's half of the handshakes.
-pub(super) async fn call(
+/// The first of the node's half of the handshakes.
+pub(super) async fn connect(
     socket: &SharedSocket,
+    relay: SocketAddr,
+) -> Result<TcpStream, PipeError> {
+    let connected = timeout(HANDSHAKE, async {
+        let stream = socket.tcp_companion(relay)?.connect(relay).await?;
+        prepare(&stream)?;
+        Ok(stream)
+    });
+    match connected.await {
+        Ok(connected) => connected.map_err(|source| PipeError::Tcp { relay, source }),
+        Err(_) => Err(too_late(relay)),
+    }
+}
+
+/// The rest. The request for a WebSocket leaves with the end of the TLS handshake, and frames may follow at once.
+pub(super) async fn call(
+    stream: TcpStream,
     identity: &QuicIdentity,
     relay: SocketAddr,
     node_key: [u8; 32],
-) -> Result<Channel, PipeError> {
+) -> Result<Called, PipeError> {
     let mut config = ClientConfig::clone(&*identity.calling()?);
     config.alpn_protocols = vec![ALPN.to_vec()];
     let connector = TlsConnector::from(Arc::new(config));
-    let shaken = timeout(HANDSHAKE, async {
-        let tcp = |source| PipeError::Tcp { relay, source };
-        let companion = socket.tcp_companion(relay).map_err(tcp)?;
-        let stream = companion.connect(relay).await.map_err(tcp)?;
-        prepare(&stream).map_err(tcp)?;
-        let name = ServerName::try_from(NO_NAME).expect("the constant is a name");
-        let stream = connector
-            .connect(name, stream)
-            .await
-            .map_err(|source| PipeError::Tls { relay, source })?;
-        let shown = stream.get_ref().1.peer_certificates();
-        let shown = shown.and_then(<[_]>::first).and_then(node_key_in);
-        if shown != Some(node_key) {
-            return Err(PipeError::WrongNode { relay });
-        }
-        let request = format!("ws://{relay}/");
-        let stream = TlsStream::Client(stream);
-        let upgraded = client_async_with_config(request, stream, Some(limits())).await;
-        let upgraded = upgraded.map_err(|error| PipeError::Upgrade {
-            relay,
-            cause: error.to_string(),
-        });
-        upgraded.map(|(channel, _)| channel)
+    let name = ServerName::try_from(NO_NAME).expect("the constant is a name");
+    let refused = move |error: Error| PipeError::Upgrade {
+        relay,
+        cause: error.to_string(),
+    };
+    let asked = Asked::new(relay).map_err(refused)?;
+    let mut written = Ok(());
+    // TLS keeps it until its keys are there.
+    let connecting = connector.connect_with(name, stream, |tls| {
+        written = tls.writer().write_all(&asked.request);
     });
-    shaken.await.unwrap_or(Err(PipeError::TimedOut {
+    let connected = timeout(HANDSHAKE, connecting).await;
+    let stream = connected
+        .map_err(|_| too_late(relay))?
+        .and_then(|stream| written.map(|()| stream))
+        .map_err(|source| PipeError::Tls { relay, source })?;
+    let shown = stream.get_ref().1.peer_certificates();
+    let shown = shown.and_then(<[_]>::first).and_then(node_key_in);
+    if shown != Some(node_key) {
+        return Err(PipeError::WrongNode { relay });
+    }
+    let stream = Upgraded::new(stream, asked, move |error| io::Error::other(refused(error)));
+    Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits())).await)
+}
+
+fn too_late(relay: SocketAddr) -> PipeError {
+    PipeError::TimedOut {
         relay,
         after: HANDSHAKE,
-    }))
+    }
 }
 
 /// What a relay shows.
@@ -91,12 +114,12 @@ pub(super) fn acceptor(identity: &QuicIdentity) -> Result<TlsAcceptor, rustls::E
 }
 
 /// The relay's half of the handshakes. `None`: it was no node, or too slow.
-pub(super) async fn answer(acceptor: TlsAcceptor, stream: TcpStream) -> Option<Channel> {
+pub(super) async fn answer(acceptor: TlsAcceptor, stream: TcpStream) -> Option<Answered> {
     let shaken = timeout(HANDSHAKE, async {
         prepare(&stream).map_err(|error| error.to_string())?;
         let stream = acceptor.accept(stream).await;
-        let stream = TlsStream::Server(stream.map_err(|error| error.to_string())?);
-        let upgraded = accept_async_with_config(stream, Some(limits())).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let upgraded = upgrade::accept(stream, limits()).await;
         upgraded.map_err(|error| error.to_string())
     });
     match shaken.await {
@@ -109,8 +132,14 @@ pub(super) async fn answer(acceptor: TlsAcceptor, stream: TcpStream) -> Option<C
     }
 }
 
-/// Carries datagrams both ways until one end has enough.
-pub(super) async fn carry(channel: Channel, carried: &Carried, mut waiting: Waiting) {
+/// Carries datagrams both ways until one end has enough. Says when the first message comes, which proves that the upgrade
+/// was agreed upon.
+pub(super) async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
+    channel: WebSocketStream<S>,
+    carried: &Carried,
+    mut waiting: Waiting,
+    heard: impl FnOnce(),
+) {
     let (mut sink, stream) = channel.split();
     let sending = async {
         let mut pings = interval(PING);
@@ -134,7 +163,7 @@ pub(super) async fn carry(channel: Channel, carried: &Carried, mut waiting: Wait
     // Both at once, in one task: an end that waits for room still reads, so that two ends cannot wait for each other.
     let why: Result<(), Error> = tokio::select! {
         why = sending => why,
-        why = receive(stream, carried) => why,
+        why = receive(stream, carried, heard) => why,
     };
     match why {
         Ok(()) => tracing::debug!("a pipe inside TLS ends"),
@@ -145,9 +174,15 @@ pub(super) async fn carry(channel: Channel, carried: &Carried, mut waiting: Wait
 async fn receive(
     mut stream: impl Stream<Item = Result<Message, Error>> + Unpin,
     carried: &Carried,
+    heard: impl FnOnce(),
 ) -> Result<(), Error> {
+    // Both ends begin with a ping.
+    let mut next = timeout(HANDSHAKE, stream.next()).await;
+    if let Ok(Some(Ok(_))) = next {
+        heard();
+    }
     loop {
-        let Ok(Some(message)) = timeout(IDLE, stream.next()).await else {
+        let Ok(Some(message)) = next else {
             return Ok(());
         };
         match message? {
@@ -155,6 +190,7 @@ async fn receive(
             Message::Ping(_) | Message::Pong(_) => {}
             Message::Text(_) | Message::Close(_) | Message::Frame(_) => return Ok(()),
         }
+        next = timeout(IDLE, stream.next()).await;
     }
 }
 

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use wayfare_identity::NodeKey;
 use wayfare_transport::{PipeDoor, SocketOptions, TunnelReceiver, is_virtual, quic_endpoint};
 
+use super::opening::OPEN_AFTER;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,6 +102,82 @@ async fn a_relay_that_answers_gets_no_pipe() {
     assert!(!carriers.is_hopeless(relay.key.id()));
     carriers.let_go(|_| false, now);
     assert!(carriers.watched.is_empty());
+}
+
+#[tokio::test]
+async fn a_plain_answer_ends_a_try_before_a_byte_of_tls() {
+    let (us, relay) = (node(1), node(2));
+    let listener = TcpListener::bind(relay.socket.local_addr()).await.unwrap();
+    let mut carriers = us.carriers();
+    let begun = Clock::now();
+    carriers.watch(relay.address(), false, begun);
+    let accepted = tokio::select! {
+        accepted = listener.accept() => accepted,
+        turn = carriers.turn() => panic!("{turn:?} before TCP"),
+    };
+    let (mut stream, _) = accepted.unwrap();
+    let took = Clock::now().saturating_duration_since(begun);
+    assert!(took >= ASK_AGAIN / 4, "{took:?}");
+    carriers.heard(relay.key.id());
+    let mut said = Vec::new();
+    // The try is given up by whoever waits for the next turn.
+    tokio::select! {
+        read = stream.read_to_end(&mut said) => assert_eq!(read.unwrap(), 0),
+        turn = carriers.turn() => panic!("{turn:?} after the answer"),
+        () = tokio::time::sleep(PATIENCE) => panic!("the connection is still open"),
+    }
+    assert!(carriers.tries.is_empty());
+    // It is asked anew, and silent: a new try, and the second question.
+    carriers.watch(relay.address(), false, Clock::now());
+    let again = tokio::select! {
+        accepted = listener.accept() => accepted,
+        turn = carriers.turn() => panic!("{turn:?} before TCP"),
+    };
+    drop(again.unwrap());
+    assert_eq!(turn(&mut carriers).await, Turn::Ask(relay.address().at));
+}
+
+#[tokio::test]
+async fn a_relay_that_refuses_a_pipe_gets_no_other_for_a_while() {
+    let (us, relay) = (node(1), node(2));
+    let _door = relay.door();
+    let mut carriers = us.carriers();
+    let (address, id) = (relay.address(), relay.key.id());
+    carriers.watch(address, true, Clock::now());
+    assert_eq!(turn(&mut carriers).await, Turn::Ask(address.at));
+    for failures in 1..4 {
+        let Turn::Stands(pipe) = turn(&mut carriers).await else {
+            panic!("no pipe")
+        };
+        let before = Clock::now();
+        let ended = carriers.ended((id, pipe.at, false));
+        assert!(matches!(ended, Some(Turn::Ended { at, .. }) if at == pipe.at));
+        let pause = PAUSE * (1 << (failures - 1));
+        assert!(carriers.is_hopeless(id) && carriers.address(id).is_none());
+        // As the driver does: it is asked plainly at once, but no pipe is opened.
+        carriers.watch(address, true, Clock::now());
+        carriers.watch(address, true, before + pause * 9 / 10);
+        assert!(carriers.is_hopeless(id));
+        let due = carriers.watched[&id].due().unwrap();
+        let in_time = before + pause..before + pause + PATIENCE / 10;
+        assert!(in_time.contains(&due), "{:?}", due.duration_since(before));
+        carriers.act(due);
+    }
+    let Turn::Stands(pipe) = turn(&mut carriers).await else {
+        panic!("no pipe")
+    };
+    // What came of the pipe was good: the next refusal is the first.
+    assert!(carriers.ended((id, pipe.at, true)).is_some());
+    assert_eq!(carriers.watched[&id].failures, 0);
+    // A plain answer ends the wait.
+    carriers.watched.get_mut(&id).unwrap().fail(Clock::now());
+    carriers.heard(id);
+    assert!(!carriers.is_hopeless(id));
+    // Others are watched again by who calls through them.
+    let later = Clock::now() + 2 * MOST_PAUSE;
+    carriers.watched.get_mut(&id).unwrap().fail(later);
+    carriers.watch(address, false, later);
+    assert!(!carriers.is_hopeless(id));
 }
 
 #[tokio::test]
