@@ -423,7 +423,8 @@ async fn reach(
     let node = proposal.node;
     let direct = dial(&way.endpoint, proposal);
     let relayed = async {
-        if !proposal.contact.is_empty() {
+        let within_reach = |at: &SocketAddr| way.socket.reaches(*at);
+        if proposal.contact.iter().any(within_reach) {
             tokio::time::sleep(HEAD_START).await;
         }
         let link = way.start()?.connect(node, &proposal.relays).await?;
