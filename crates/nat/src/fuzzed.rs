@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::calls::{MAX_MESSAGE, Reply, Request};
+use crate::calls::{MAX_REPLY, MAX_REQUEST, Reply, Request};
 use crate::dht::fuzzed::topic;
 use crate::mapping::fuzzed::{nat_pmp, pcp, upnp};
 use crate::message::parse;
@@ -43,9 +43,9 @@ fn call(bytes: &[u8]) -> Ending {
         return Ending::Refused;
     };
     Ending::accepted_if(if choice & 1 == 0 {
-        read::<Request>(message, MAX_MESSAGE).is_some()
+        read::<Request>(message, MAX_REQUEST).is_some()
     } else {
-        read::<Reply>(message, MAX_MESSAGE).is_some()
+        read::<Reply>(message, MAX_REPLY).is_some()
     })
 }
 

@@ -20,9 +20,9 @@ mod relay;
 mod swarm;
 mod transport;
 
-pub use calls::{Elsewhere, MAX_WORD, Sight};
+pub use calls::{Elsewhere, MAX_FIRST, MAX_WORD, Sight};
 pub use dht::{Admitted, DhtConfig, DhtError, MAX_VALUE, REPLICAS, Records, Topic};
 pub use ground::{Ground, Port};
 pub use mapping::{Mapper, MapperConfig, Protocol, Refusal, RouterAnswers};
 pub use relay::{AccountUse, ChannelUse, FreeLimits, RelayBoard, RelayLimits, RelayRefusal};
-pub use swarm::{CallError, Opened, Ring, Swarm, SwarmConfig, SwarmError, SwarmEvent};
+pub use swarm::{Call, CallError, Opened, Ring, Swarm, SwarmConfig, SwarmError, SwarmEvent};

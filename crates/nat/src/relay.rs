@@ -2,7 +2,9 @@
 //! here can read them.
 //!
 //! Admission is bounded three ways: channels altogether, channels of one peer, and bytes a second of a channel. It refuses to
-//! send to an address that is not the one from which the peer's own authenticated connection comes.
+//! send to an address that is not the one from which the peer's own authenticated connection comes, and to pass an opener's frames
+//! on before the callee has taken its call. Openers choose their channels' numbers: of a stranger's they learn only that it is
+//! taken, for frames pass between the addresses of its ends and no others.
 //!
 //! A relay with a price keeps an account of each opener besides: what passes is what the credit covers, or what is free
 //! ([`FreeLimits`]). It refuses to know prices: [`RelayBoard::allow`] is told bytes.
@@ -13,7 +15,7 @@ mod free;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use wayfare_identity::NodeId;
@@ -76,6 +78,9 @@ pub enum RelayRefusal {
     /// Both ends would be the same.
     #[error("a node needs no relay to itself")]
     Oneself,
+    /// The opener chose a number that is somebody's.
+    #[error("this channel's number is taken")]
+    Taken,
 }
 
 /// The open channels of a relay.
@@ -112,6 +117,8 @@ struct End {
 /// What passes: a bucket of a second's worth, and totals.
 #[derive(Debug)]
 struct Passing {
+    /// The callee has taken the call, as it says or as its frames show.
+    answered: bool,
     bucket: Bucket,
     used: Instant,
     bytes: [u64; 2],
@@ -146,7 +153,7 @@ impl RelayBoard {
         }
     }
 
-    /// Opens a channel between two nodes, each where its connection comes from. `chance` picks its number.
+    /// Opens a channel of this number between two nodes, each where its connection comes from.
     ///
     /// # Errors
     /// [`RelayRefusal`].
@@ -154,9 +161,9 @@ impl RelayBoard {
         &self,
         from: (NodeId, SocketAddr),
         to: (NodeId, SocketAddr),
-        chance: u32,
+        number: u32,
         now: Instant,
-    ) -> Result<u32, RelayRefusal> {
+    ) -> Result<(), RelayRefusal> {
         if from.0 == to.0 {
             return Err(RelayRefusal::Oneself);
         }
@@ -168,11 +175,9 @@ impl RelayBoard {
         if opened >= self.limits.channels_of_peer {
             return Err(RelayRefusal::TooMany);
         }
-        // There are fewer channels than numbers by far: a free one is near.
-        let number = (0..=u32::MAX)
-            .map(|step| chance.wrapping_add(step))
-            .find(|number| !channels.open.contains_key(number))
-            .ok_or(RelayRefusal::Full)?;
+        if channels.open.contains_key(&number) {
+            return Err(RelayRefusal::Taken);
+        }
         let account = match &mut channels.accounts {
             Some(accounts) => Some(accounts.open(from.0, now).ok_or(RelayRefusal::Full)?),
             None => None,
@@ -183,6 +188,7 @@ impl RelayBoard {
             Channel {
                 ends: [end(from), end(to)],
                 passing: Mutex::new(Passing {
+                    answered: false,
                     bucket: Bucket::full(self.limits.rate(), now),
                     used: now,
                     bytes: [0; 2],
@@ -192,7 +198,21 @@ impl RelayBoard {
             },
         );
         *channels.opened_by.entry(from.0).or_default() += 1;
-        Ok(number)
+        Ok(())
+    }
+
+    /// The callee has taken the call.
+    pub(crate) fn answered(&self, number: u32) {
+        if let Some(channel) = self.read().open.get(&number) {
+            channel.passing().answered = true;
+        }
+    }
+
+    /// Whether the first datagrams of an opener, of so many bytes, may be rung with: they count as frames.
+    pub(crate) fn admit_first(&self, number: u32, bytes: usize, now: Instant) -> bool {
+        let channels = self.read();
+        let channel = channels.open.get(&number);
+        channel.is_some_and(|channel| self.pass(channel, 0, bytes, now))
     }
 
     /// Closes a channel if `node` is one of its ends; tells the other.
@@ -222,10 +242,20 @@ impl RelayBoard {
         let channels = self.read();
         let channel = channels.open.get(&number)?;
         let side = channel.ends.iter().position(|end| end.at == from)?;
-        let mut passing = channel
-            .passing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut passing = channel.passing();
+            passing.answered |= side == 1;
+            if !passing.answered {
+                return None;
+            }
+        }
+        let passes = self.pass(channel, side, bytes, now);
+        passes.then_some(channel.ends[1 - side].at)
+    }
+
+    /// Whether bytes from one end pass; they are counted.
+    fn pass(&self, channel: &Channel, side: usize, bytes: usize, now: Instant) -> bool {
+        let mut passing = channel.passing();
         passing.used = now;
         let bytes = bytes as u64;
         let allowed = || match (&channel.account, &self.free) {
@@ -234,10 +264,10 @@ impl RelayBoard {
         };
         if !passing.bucket.take(bytes, self.limits.rate(), now) || !allowed() {
             passing.refused = passing.refused.saturating_add(bytes);
-            return None;
+            return false;
         }
         passing.bytes[side] = passing.bytes[side].saturating_add(bytes);
-        Some(channel.ends[1 - side].at)
+        true
     }
 
     /// Follows one peer at once: what it says is often said because it moved.
@@ -322,10 +352,7 @@ impl RelayBoard {
     pub fn used(&self) -> Vec<ChannelUse> {
         let channels = self.read();
         let told = channels.open.iter().map(|(number, channel)| {
-            let passing = channel
-                .passing
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let passing = channel.passing();
             ChannelUse {
                 channel: *number,
                 nodes: channel.ends.map(|end| end.node),
@@ -344,6 +371,12 @@ impl RelayBoard {
         self.channels
             .write()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Channel {
+    fn passing(&self) -> MutexGuard<'_, Passing> {
+        self.passing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use wayfare_identity::{NodeAddress, NodeId, NodeKey};
 
-use crate::calls::{Elsewhere, Sight};
+use crate::calls::{Elsewhere, Sight, is_flight};
 use crate::dht::{DhtCommand, DhtConfig, DhtError, Topic};
 use crate::relay::{RelayBoard, RelayLimits};
 use crate::{Ground, MAX_WORD};
@@ -119,6 +119,8 @@ pub struct Ring {
     pub seen: Sight,
     /// The caller's offer.
     pub offer: Vec<u8>,
+    /// Datagrams that the caller sent along, as from the channel: of no concern if the call is not taken.
+    pub first: Vec<Vec<u8>>,
     answer: oneshot::Sender<Vec<u8>>,
 }
 
@@ -127,6 +129,39 @@ impl Ring {
     pub fn accept(self, answer: Vec<u8>) {
         // The relay may have given up; it will tell by closing the channel.
         let _ = self.answer.send(answer);
+    }
+}
+
+/// What is asked of a relay for a channel to a node.
+#[derive(Debug)]
+pub struct Call {
+    /// To whom.
+    pub to: NodeId,
+    /// The channel's number, which chance chose: its frames are heard before the relay has replied.
+    pub channel: u32,
+    /// Shows the relay that we receive elsewhere, too; it tells the other end so.
+    pub also: Option<Elsewhere>,
+    /// At most [`MAX_WORD`] bytes.
+    pub offer: Vec<u8>,
+    /// Datagrams that the other end receives with the call, as if from the channel: three at most, of [`MAX_FIRST`](crate::MAX_FIRST)
+    /// bytes altogether. Frames pass once it has taken the call.
+    pub first: Vec<Vec<u8>>,
+    /// Hears where the relay is, at the latest when the connection to it is made: frames will come from there.
+    pub begun: Option<oneshot::Sender<SocketAddr>>,
+}
+
+impl Call {
+    /// Nothing goes along but an offer.
+    #[must_use]
+    pub fn new(to: NodeId, channel: u32, offer: Vec<u8>) -> Self {
+        Self {
+            to,
+            channel,
+            also: None,
+            offer,
+            first: Vec::new(),
+            begun: None,
+        }
     }
 }
 
@@ -162,9 +197,18 @@ pub enum CallError {
         /// In its words.
         why: String,
     },
+    /// The channel's number is somebody's: another one is to be chosen.
+    #[error("the relay {relay} has a channel of this number")]
+    Taken {
+        /// Which.
+        relay: NodeAddress,
+    },
     /// The offer is longer than a relay passes on.
     #[error("an offer has at most {MAX_WORD} bytes, this one {0}")]
     TooLong(usize),
+    /// What goes along is more than a relay passes on.
+    #[error("the datagrams that go along with the call are too many or too long, or one is empty")]
+    TooMuch,
     /// The swarm has stopped.
     #[error("the swarm has stopped")]
     Stopped,
@@ -181,9 +225,7 @@ enum Command {
     Dial(NodeAddress),
     Call {
         relay: NodeAddress,
-        to: NodeId,
-        also: Option<Elsewhere>,
-        offer: Vec<u8>,
+        call: Call,
         opened: oneshot::Sender<Result<Opened, CallError>>,
     },
     Say {
@@ -253,27 +295,21 @@ impl Swarm {
     }
 
     /// Asks a relay for a channel to a node. Takes a round trip to the relay, one from there to the node, and the time the node
-    /// takes to answer; the connection to the relay is made if there is none. `also` shows the relay that we receive elsewhere,
-    /// too, and it tells the other end so.
+    /// takes to answer; the connection to the relay is made if there is none.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn call(
-        &self,
-        relay: NodeAddress,
-        to: NodeId,
-        also: Option<Elsewhere>,
-        offer: Vec<u8>,
-    ) -> Result<Opened, CallError> {
-        if offer.len() > MAX_WORD {
-            return Err(CallError::TooLong(offer.len()));
+    pub async fn call(&self, relay: NodeAddress, call: Call) -> Result<Opened, CallError> {
+        if call.offer.len() > MAX_WORD {
+            return Err(CallError::TooLong(call.offer.len()));
+        }
+        if !is_flight(&call.first) {
+            return Err(CallError::TooMuch);
         }
         let (opened, answer) = oneshot::channel();
         let command = Command::Call {
             relay,
-            to,
-            also,
-            offer,
+            call,
             opened,
         };
         let sent = self.commands.send(command).await;

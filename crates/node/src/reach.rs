@@ -115,6 +115,25 @@ impl Link {
     }
 }
 
+/// A call to a peer that is under way.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Where the peer will be once it has taken the call. What is sent there first reaches it with the call.
+    pub(crate) at: SocketAddr,
+    link: oneshot::Receiver<Result<Link, NodeError>>,
+}
+
+impl Call {
+    /// The way to the peer, when it has answered through the first of its relays that can bring it to do so.
+    pub(crate) async fn answered(self) -> Result<Link, NodeError> {
+        self.link.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> NodeError {
+    NodeError::Setting("path finding has stopped; see the log".into())
+}
+
 /// A swarm on the shared socket.
 pub(crate) fn swarm_on(
     socket: &SharedSocket,
@@ -216,21 +235,29 @@ impl Reach {
         }
     }
 
-    /// Reaches a node through the first of its relays that answers, and looks for a direct path from then on.
-    pub(crate) async fn connect(
+    /// Calls a node through the first of its relays that answers, and looks for a direct path from then on. Comes back when there
+    /// is somebody to call through: what is then sent to [`Call::at`] at once goes along.
+    pub(crate) async fn call(
         &self,
         node: NodeId,
         relays: &[NodeAddress],
-    ) -> Result<Link, NodeError> {
+    ) -> Result<Call, NodeError> {
+        let (begun, at) = oneshot::channel();
         let (reply, link) = oneshot::channel();
-        let command = Command::Connect {
+        let command = Command::Call {
             node,
             relays: relays.to_vec(),
+            begun,
             reply,
         };
-        let gone = || NodeError::Setting("path finding has stopped; see the log".into());
-        self.commands.send(command).await.map_err(|_| gone())?;
-        link.await.map_err(|_| gone())?
+        self.commands.send(command).await.map_err(|_| stopped())?;
+        match at.await {
+            Ok(at) => Ok(Call { at, link }),
+            Err(_) => match link.await {
+                Ok(Err(error)) => Err(error),
+                Ok(Ok(_)) | Err(_) => Err(stopped()),
+            },
+        }
     }
 }
 

@@ -642,3 +642,78 @@ async fn a_guard_neither_keeps_the_socket_nor_misses_it() {
     eventually("free port", || UdpSocket::bind(addr).is_ok()).await;
     open.deliver(&message(1, 50));
 }
+
+#[tokio::test]
+async fn what_is_sent_before_an_address_leads_anywhere_is_handed_out_and_then_it_is_as_any() {
+    let relay = Relay::new();
+    let [(left, mut tunnel), (right, mut answers)] = [bind("127.0.0.1:0"), bind("127.0.0.1:0")];
+    let held = left.open_held().unwrap();
+    assert!(is_virtual(held.address()));
+    let sent = left.stats().sent;
+    let flight = [message(0, 1_200), message(1, 1_200)];
+    let train = flight.concat();
+    let taken = left.try_send_segments(held.address(), &train, 1_200);
+    assert_eq!(taken.unwrap(), train.len());
+    assert_eq!(held.first_flight().await, flight);
+    // One flight is kept, and nothing has left.
+    left.try_send(held.address(), &message(2, 1_441)).unwrap();
+    left.try_send(held.address(), &message(3, 1_440)).unwrap();
+    left.try_send(held.address(), &message(4, 60)).unwrap();
+    assert_eq!(held.first_flight().await.len(), 3);
+    assert_eq!((left.stats().sent, left.stats().carried_lost), (sent, 2));
+    assert_eq!(held.meter().passed(), [0, 0]);
+
+    // To a relay nobody can reach, or by a channel that is another path's: nothing changes.
+    let other = left.open_relayed(relay.addr(), 6).unwrap();
+    let nowhere = held.lead("240.9.9.9:9".parse().unwrap(), 5).unwrap_err();
+    assert_eq!(nowhere.kind(), ErrorKind::NotConnected);
+    let taken = held.lead(relay.addr(), 6).unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
+    drop(other);
+    // By a channel that turned out to be no good, and by the right one, which is said twice.
+    held.lead(relay.addr(), 6).unwrap();
+    let there = right.open_relayed(relay.addr(), 4).unwrap();
+    let ends = [&left, &right].map(SharedSocket::local_addr);
+    relay.pairs.0.lock().unwrap().insert(4, ends);
+    held.lead(relay.addr(), 4).unwrap();
+    held.lead(relay.addr(), 4).unwrap();
+    left.open_relayed(relay.addr(), 6).unwrap();
+    let mut batch = Batch::new();
+    left.try_send(held.address(), &message(7, 60)).unwrap();
+    within(answers.recv(&mut batch)).await.unwrap();
+    assert_eq!(batch.iter().next().map(|(_, it)| number(it)), Some(7));
+    right.try_send(there.address(), &message(8, 60)).unwrap();
+    within(tunnel.recv(&mut batch)).await.unwrap();
+    let heard = batch.iter().next();
+    let heard = heard.map(|(from, it)| (from, number(it)));
+    assert_eq!(heard, Some((held.address(), 8)));
+    assert_eq!(held.meter().passed(), [68, 68]);
+    held.count_sent(flight.iter().map(Vec::as_slice));
+    assert_eq!(held.meter().passed(), [68 + 2 * 1_208, 68]);
+}
+
+#[tokio::test]
+async fn a_handshake_whose_first_flight_went_another_way_comes_about() {
+    let relay = Relay::new();
+    let [(client, _client_tunnel), (server, mut server_tunnel)] = ["127.0.0.1:0"; 2].map(bind);
+    let _reading = tokio::spawn(async move { server_tunnel.recv(&mut Batch::new()).await });
+    let [client_quic, server_quic] = [(&client, 1), (&server, 2)].map(|(socket, seed)| {
+        let identity = QuicIdentity::from_ed25519_seed([seed; 32]).unwrap();
+        quic_endpoint(socket, &identity).unwrap()
+    });
+    let there = client.open_held().unwrap();
+    let (at, node) = (there.address(), server_quic.node_key());
+    let dialed = tokio::spawn(async move { client_quic.dial(at, node).await });
+    let flight = within(there.first_flight()).await;
+    assert!(!flight.is_empty() && flight.iter().all(|it| (1_200..=1_280).contains(&it.len())));
+    let ends = [&client, &server].map(SharedSocket::local_addr);
+    relay.pairs.0.lock().unwrap().insert(3, ends);
+    there.lead(relay.addr(), 3).unwrap();
+    let here = server.open_relayed(relay.addr(), 3).unwrap();
+    let frames = here.meter().passed();
+    flight.iter().for_each(|datagram| here.deliver(datagram));
+    let accepted = within(server_quic.accept()).await.unwrap();
+    assert_eq!(remote_address(&accepted), here.address());
+    within(dialed).await.unwrap().unwrap();
+    assert!(here.meter().passed()[1] > frames[1]);
+}

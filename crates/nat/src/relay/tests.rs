@@ -18,8 +18,8 @@ fn at(text: &str) -> SocketAddr {
 fn frames_go_to_the_other_end_and_from_nobody_else() {
     let now = Instant::now();
     let board = RelayBoard::new(RelayLimits::default());
-    let channel = board.open(end(A), end(B), 7, now).unwrap();
-    assert_eq!(channel, 7);
+    board.open(end(A), end(B), 7, now).unwrap();
+    board.answered(7);
     assert_eq!(board.forward(at(A.1), 7, 100, now), Some(at(B.1)));
     assert_eq!(board.forward(at(B.1), 7, 50, now), Some(at(A.1)));
     assert_eq!(board.forward(at("1.0.0.3:3"), 7, 50, now), None);
@@ -40,14 +40,68 @@ fn what_a_peer_may_hold_is_bounded_and_given_back() {
         ..RelayLimits::default()
     };
     let board = RelayBoard::new(limits);
-    let open = |from, to| board.open(end(from), end(to), 7, now);
-    assert_eq!(open(A, A), Err(RelayRefusal::Oneself));
-    assert_eq!((open(A, B), open(A, B)), (Ok(7), Ok(8)));
-    assert_eq!(open(A, B), Err(RelayRefusal::TooMany));
-    assert_eq!(open(B, A), Ok(9));
-    assert_eq!(open(B, A), Err(RelayRefusal::Full));
+    let open = |from, to, number| board.open(end(from), end(to), number, now);
+    assert_eq!(open(A, A, 7), Err(RelayRefusal::Oneself));
+    assert_eq!((open(A, B, 7), open(A, B, 8)), (Ok(()), Ok(())));
+    assert_eq!(open(A, B, 9), Err(RelayRefusal::TooMany));
+    assert_eq!(open(B, A, 9), Ok(()));
+    assert_eq!(open(B, A, 10), Err(RelayRefusal::Full));
     assert_eq!(board.close(7, A.0), Some(B.0));
-    assert_eq!(open(A, B), Ok(7));
+    assert_eq!(open(A, B, 7), Ok(()));
+}
+
+#[test]
+fn a_number_is_one_channels_and_is_given_back_with_it() {
+    let now = Instant::now();
+    let board = RelayBoard::new(RelayLimits::default());
+    let open = |from, to| board.open(end(from), end(to), 7, now);
+    assert_eq!(open(A, B), Ok(()));
+    assert_eq!(
+        (open(A, B), open(B, A)),
+        (Err(RelayRefusal::Taken), Err(RelayRefusal::Taken))
+    );
+    board.answered(7);
+    // Who tried to have it does not get in by that.
+    assert_eq!(board.used()[0].nodes, [A.0, B.0]);
+    assert_eq!(board.forward(at(B.1), 7, 50, now), Some(at(A.1)));
+    assert_eq!(board.close(7, A.0), Some(B.0));
+    assert_eq!(open(B, A), Ok(()));
+}
+
+#[test]
+fn an_openers_frames_wait_for_the_callee_and_what_rides_in_the_call_is_counted() {
+    let now = Instant::now();
+    let board = RelayBoard::new(RelayLimits {
+        bytes_per_second: 3_000,
+        ..RelayLimits::default()
+    });
+    board.open(end(A), end(B), 7, now).unwrap();
+    assert_eq!(board.forward(at(A.1), 7, 100, now), None);
+    assert!(!board.admit_first(8, 2_416, now));
+    assert!(board.admit_first(7, 2_416, now));
+    assert!(!board.admit_first(7, 2_416, now), "the rate is for all");
+    assert_eq!(board.forward(at(A.1), 7, 100, now), None);
+    assert_eq!(board.used()[0].bytes, [2_416, 0]);
+    // Its frames may be here before its answer is.
+    assert_eq!(board.forward(at(B.1), 7, 50, now), Some(at(A.1)));
+    assert_eq!(board.forward(at(A.1), 7, 100, now), Some(at(B.1)));
+    board.open(end(A), end(B), 9, now).unwrap();
+    board.answered(9);
+    assert_eq!(board.forward(at(A.1), 9, 100, now), Some(at(B.1)));
+}
+
+#[test]
+fn what_rides_in_a_call_is_of_what_is_free() {
+    let now = Instant::now();
+    let board = priced(FREE);
+    for number in 0..4 {
+        board.open(end(A), end(B), number, now).unwrap();
+        let passes = board.admit_first(number, 2_500, now);
+        assert!(passes);
+    }
+    board.open(end(A), end(B), 4, now).unwrap();
+    assert!(!board.admit_first(4, 2_500, now));
+    assert_eq!(board.account(A.0).unwrap().bytes, [10_000, 0]);
 }
 
 #[test]
@@ -59,6 +113,7 @@ fn a_channel_gets_its_rate_and_no_more() {
     };
     let board = RelayBoard::new(limits);
     board.open(end(A), end(B), 1, now).unwrap();
+    board.answered(1);
     let pass = |bytes, after| {
         board
             .forward(at(A.1), 1, bytes, now + Duration::from_millis(after))
@@ -76,6 +131,7 @@ fn channels_follow_their_peers_and_go_with_them() {
     let now = Instant::now();
     let board = RelayBoard::new(RelayLimits::default());
     board.open(end(A), end(B), 1, now).unwrap();
+    board.answered(1);
     let patience = Duration::from_secs(60);
     let moved = |node| Some(at(if node == A.0 { "9.9.9.9:9" } else { B.1 }));
     board.refresh(moved, patience, now);
@@ -86,6 +142,7 @@ fn channels_follow_their_peers_and_go_with_them() {
     board.refresh(|node| moved(node).filter(|_| node == A.0), patience, now);
     assert_eq!(board.used().len(), 0);
     board.open(end(A), end(B), 1, now).unwrap();
+    board.answered(1);
     board.refresh(moved, patience, now + patience + Duration::from_secs(1));
     assert_eq!(board.used().len(), 0);
 }
@@ -113,8 +170,9 @@ fn opener(board: &RelayBoard, number: u32, from: &str, now: Instant) -> (NodeId,
     key[..4].copy_from_slice(&number.to_be_bytes());
     key[31] = 9;
     let node = NodeId(key);
-    let channel = board.open((node, at(from)), end(B), number, now).unwrap();
-    (node, at(from), channel)
+    board.open((node, at(from)), end(B), number, now).unwrap();
+    board.answered(number);
+    (node, at(from), number)
 }
 
 /// How many bytes of `offered` pass, as datagrams of 100.
@@ -162,8 +220,9 @@ fn who_pays_goes_on_to_its_allowance_and_leaves_what_is_free() {
     assert_eq!(pass(&board, from, channel, 600_000, now), 500_000);
     // A second channel is paid for by the same node, another node is not.
     board.allow(node, 10_000 + 1_600_000);
-    let second = board.open((node, from), end(B), 70, now).unwrap();
-    assert_eq!(pass(&board, from, second, 600_000, now), 100_000);
+    board.open((node, from), end(B), 70, now).unwrap();
+    board.answered(70);
+    assert_eq!(pass(&board, from, 70, 600_000, now), 100_000);
     let (_, stranger, unpaid) = opener(&board, 2, "1.0.0.9:9", now);
     assert_eq!(pass(&board, stranger, unpaid, 600_000, now), 10_000);
     assert_eq!(board.account(node).unwrap().bytes, [1_210_000, 400_000]);

@@ -2,7 +2,6 @@
 //! node that we did not choose as our relay.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ use wayfare_identity::{NodeAddress, NodeId};
 use super::{Ring, SwarmEvent};
 use crate::MAX_WORD;
 use crate::address::{node_id, peer_id};
-use crate::calls::{CallCodec, Elsewhere, Reply, Request, Sight};
+use crate::calls::{CallCodec, Elsewhere, Reply, Request, Sight, is_flight};
 use crate::connections::Connections;
 use crate::ground::Ground;
 use crate::relay::{RelayBoard, RelayRefusal};
@@ -29,7 +28,9 @@ use crate::relay::{RelayBoard, RelayRefusal};
 const PATIENCE: Duration = Duration::from_secs(100);
 /// An address that a node showed us it receives at is told to its peers for so long; nodes show it anew in time.
 const ALSO: Duration = Duration::from_secs(600);
-/// Rings of ours, and rings to us, that wait for an answer.
+/// The head of a frame, which datagrams do without that ride in a call.
+const HEAD: usize = 8;
+/// Rings of ours, and rings to us, that wait for an answer: each up to 6 KiB, twice.
 const MOST_RINGS: usize = 256;
 
 type Answered = (ResponseChannel<Reply>, Reply);
@@ -44,8 +45,6 @@ pub(super) struct Service {
     /// Other addresses at which nodes have shown that they receive, and when.
     also: HashMap<(NodeId, Family), (SocketAddr, Instant)>,
     ground: Arc<dyn Ground>,
-    chance: RandomState,
-    opened: u64,
 }
 
 /// Of an address.
@@ -94,8 +93,6 @@ impl Service {
             considered: FuturesUnordered::new(),
             also: HashMap::new(),
             ground,
-            chance: RandomState::new(),
-            opened: 0,
         }
     }
 
@@ -135,10 +132,15 @@ impl Service {
             board.follow(node, at);
         }
         let (done, event) = match request {
-            Request::Open { to, also, offer } => {
+            Request::Open {
+                to,
+                channel,
+                also,
+                offer,
+                first,
+            } => {
                 self.note_also(node, also, now);
-                let call = (node, to, offer);
-                self.open(call, reply, calls, now);
+                self.open((node, to), (channel, offer, first), reply, calls, now);
                 return None;
             }
             Request::Ring {
@@ -146,6 +148,7 @@ impl Service {
                 channel,
                 seen,
                 offer,
+                first,
             } => {
                 let Some(relay) = relay.filter(|_| self.considered.len() < MOST_RINGS) else {
                     refuse(
@@ -163,6 +166,7 @@ impl Service {
                     from,
                     seen,
                     offer,
+                    first,
                     answer,
                 }));
             }
@@ -204,7 +208,8 @@ impl Service {
 
     fn open(
         &mut self,
-        (node, to, offer): (NodeId, NodeId, Vec<u8>),
+        (node, to): (NodeId, NodeId),
+        (channel, offer, mut first): (u32, Vec<u8>, Vec<Vec<u8>>),
         reply: ResponseChannel<Reply>,
         calls: &mut Calls<CallCodec>,
         now: Instant,
@@ -212,7 +217,7 @@ impl Service {
         let Some(board) = &self.board else {
             return refuse(calls, reply, "this node is no relay");
         };
-        if offer.len() > MAX_WORD || self.ringing.len() >= MOST_RINGS {
+        if offer.len() > MAX_WORD || !is_flight(&first) || self.ringing.len() >= MOST_RINGS {
             return refuse(calls, reply, "the offer is too long, or too many wait");
         }
         let at = |node| {
@@ -222,15 +227,18 @@ impl Service {
         let (Some(from), Some(target), Some(callee)) = (at(node), at(to), peer_id(to)) else {
             return refuse(calls, reply, &RelayRefusal::Absent.to_string());
         };
-        self.opened += 1;
-        let chance = self.chance.hash_one(self.opened) as u32;
-        match board.open(from, target, chance, now) {
-            Ok(channel) => {
+        match board.open(from, target, channel, now) {
+            Ok(()) => {
+                let bytes: usize = first.iter().map(|datagram| datagram.len() + HEAD).sum();
+                if bytes > 0 && !board.admit_first(channel, bytes, now) {
+                    first.clear();
+                }
                 let ring = Request::Ring {
                     from: node,
                     channel,
                     seen: self.sight(node, from.1),
                     offer,
+                    first,
                 };
                 let id = calls.send_request(&callee, ring.clone());
                 let caller = Caller {
@@ -241,6 +249,9 @@ impl Service {
                     again: Some(ring),
                 };
                 self.ringing.insert(id, caller);
+            }
+            Err(RelayRefusal::Taken) => {
+                let _ = calls.send_response(reply, Reply::Taken);
             }
             Err(refusal) => refuse(calls, reply, &refusal.to_string()),
         }
@@ -272,8 +283,10 @@ impl Service {
         }
         let why = match (reply, at) {
             (Ok(Reply::Answered { answer }), Some(at)) if answer.len() <= MAX_WORD => {
+                if let Some(board) = &self.board {
+                    board.answered(caller.channel);
+                }
                 let opened = Reply::Opened {
-                    channel: caller.channel,
                     seen: self.sight(caller.to, at),
                     answer,
                 };

@@ -20,7 +20,7 @@ use wayfare_identity::{NodeAddress, NodeId};
 
 use super::behaviour::{Behaviour, BehaviourEvent, assemble};
 use super::service::Service;
-use super::{CallError, Command, Opened, SwarmConfig, SwarmError, SwarmEvent};
+use super::{Call, CallError, Command, Opened, SwarmConfig, SwarmError, SwarmEvent};
 use crate::Ground;
 use crate::address::{is_carried, multiaddr, node_id, peer_id, socket_addr};
 use crate::calls::{Reply, Request};
@@ -67,6 +67,9 @@ struct Relay {
 #[derive(Debug)]
 struct Pending {
     relay: NodeAddress,
+    channel: u32,
+    /// Who waits for a connection to the relay.
+    begun: Option<oneshot::Sender<SocketAddr>>,
     opened: oneshot::Sender<Result<Opened, CallError>>,
 }
 
@@ -206,26 +209,9 @@ impl Driver {
             Command::Dial(node) => self.dial(node),
             Command::Call {
                 relay,
-                to,
-                also,
-                offer,
+                call,
                 opened,
-            } => {
-                self.want(relay.node);
-                let request = Request::Open { to, also, offer };
-                match peer_id(relay.node).filter(|_| self.calls.len() < MOST_CALLS) {
-                    Some(peer) => {
-                        let calls = &mut self.swarm.behaviour_mut().calls;
-                        let at = vec![multiaddr(relay.at)];
-                        let id = calls.send_request_with_addresses(&peer, request, at);
-                        self.calls.insert(id, Pending { relay, opened });
-                    }
-                    None => {
-                        let cause = "too many calls wait, or its key is none".to_owned();
-                        let _ = opened.send(Err(CallError::Relay { relay, cause }));
-                    }
-                }
-            }
+            } => self.call(relay, call, opened),
             Command::Say {
                 relay,
                 channel,
@@ -250,6 +236,59 @@ impl Driver {
                 }
             }
             Command::Circuit { relay, to } => self.dial_circuit(relay, to),
+        }
+    }
+
+    fn call(
+        &mut self,
+        relay: NodeAddress,
+        call: Call,
+        opened: oneshot::Sender<Result<Opened, CallError>>,
+    ) {
+        self.want(relay.node);
+        let Some(peer) = peer_id(relay.node).filter(|_| self.calls.len() < MOST_CALLS) else {
+            let cause = "too many calls wait, or its key is none".to_owned();
+            let _ = opened.send(Err(CallError::Relay { relay, cause }));
+            return;
+        };
+        let Call {
+            to,
+            channel,
+            also,
+            offer,
+            first,
+            begun,
+        } = call;
+        let request = Request::Open {
+            to,
+            channel,
+            also,
+            offer,
+            first,
+        };
+        let calls = &mut self.swarm.behaviour_mut().calls;
+        let at = vec![multiaddr(relay.at)];
+        let id = calls.send_request_with_addresses(&peer, request, at);
+        let pending = Pending {
+            relay,
+            channel,
+            begun,
+            opened,
+        };
+        self.calls.insert(id, pending);
+        self.tell_begun(peer);
+    }
+
+    /// Tells those who call through this relay where it is, if it is connected.
+    fn tell_begun(&mut self, peer: PeerId) {
+        let (Some(at), Some(node)) = (self.connections.address(&peer), node_id(&peer)) else {
+            return;
+        };
+        let through = |pending: &&mut Pending| pending.relay.node == node;
+        for begun in self.calls.values_mut().filter(through) {
+            if let Some(begun) = begun.begun.take() {
+                let _ = begun.send(at);
+            }
         }
     }
 
@@ -397,6 +436,7 @@ impl Driver {
                 {
                     dht.connected(peer_id, connection_id, self.ground.now());
                 }
+                self.tell_begun(peer_id);
                 self.connected(peer_id);
             }
             Libp2pEvent::ConnectionClosed {
@@ -579,14 +619,10 @@ impl Driver {
             cause: cause.to_owned(),
         };
         let outcome = match reply {
-            Ok(Reply::Opened {
-                channel,
-                seen,
-                answer,
-            }) => {
+            Ok(Reply::Opened { seen, answer }) => {
                 let at = peer_id(relay.node).and_then(|peer| self.connections.address(&peer));
                 at.map(|at| Opened {
-                    channel,
+                    channel: pending.channel,
                     relay: at,
                     seen,
                     answer,
@@ -594,6 +630,7 @@ impl Driver {
                 .ok_or_else(|| cause("it went away"))
             }
             Ok(Reply::Refused { why }) => Err(CallError::Refused { relay, why }),
+            Ok(Reply::Taken) => Err(CallError::Taken { relay }),
             Ok(Reply::Answered { .. } | Reply::Done) => Err(cause("it answers something else")),
             Err(error) => {
                 let turned_away = peer_id(relay.node).and_then(|it| self.connections.refusal(&it));

@@ -2,12 +2,15 @@
 
 use std::cell::OnceCell;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use wayfare_api::peer::PeerClient;
 use wayfare_api::{ApiError, RefusalCode};
 use wayfare_discovery::Proposal;
@@ -27,7 +30,7 @@ use super::payer::DepositReader;
 use super::toll::{TollSetup, Tolls};
 use super::{Node, Session, agreement_id};
 use crate::path::{FIRST_SEARCH, MtuWatch};
-use crate::reach::{Link, PathNow, Reach, ReachConfig, local_addresses};
+use crate::reach::{Call, Link, PathNow, Reach, ReachConfig, local_addresses};
 use crate::traffic::Traffic;
 use crate::{NodeError, chance, plane};
 
@@ -37,6 +40,9 @@ const FRAMES: usize = 256;
 const EVENTS: usize = 256;
 /// A provider with an address of its own gets this long to answer there before its relays are asked.
 const HEAD_START: Duration = Duration::from_millis(500);
+/// What the first flight, which goes along with a call, brought about is there when the answer is, or soon after; from then on
+/// another handshake is tried beside it.
+const GRACE: Duration = Duration::from_millis(100);
 /// Between the first tries of one address and the next (RFC 8305 section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 /// The least default first chunk: one second at the hourly price or a mebibyte, whichever costs more.
@@ -427,9 +433,9 @@ async fn reach(
         if proposal.contact.iter().any(within_reach) {
             tokio::time::sleep(HEAD_START).await;
         }
-        let link = way.start()?.connect(node, &proposal.relays).await?;
-        let at = link.path.borrow().at;
-        let connection = way.endpoint.dial(at, node.0).await?;
+        let call = way.start()?.call(node, &proposal.relays).await?;
+        let at = call.at;
+        let (connection, link) = dial_and_call(&way.endpoint, node, call).await?;
         Ok((connection, at, Some(link)))
     };
     if proposal.relays.is_empty() {
@@ -452,6 +458,43 @@ async fn reach(
             },
         },
     }
+}
+
+/// Dials a provider while it is called: the first flight goes along with the call.
+async fn dial_and_call(
+    endpoint: &QuicEndpoint,
+    node: NodeId,
+    call: Call,
+) -> Result<(quinn::Connection, Link), NodeError> {
+    let at = call.at;
+    let mut early = pin!(endpoint.dial(at, node.0));
+    let mut answered = pin!(call.answered());
+    let (dialed, link) = tokio::select! {
+        link = &mut answered => {
+            let link = link?;
+            // What is lost or came too late is not waited for.
+            (timeout(GRACE, &mut early).await, link)
+        }
+        dialed = &mut early => (Ok(dialed), answered.await?),
+    };
+    let connection = match dialed {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the provider is dialed again, now that it has answered");
+            endpoint.dial(at, node.0).await?
+        }
+        Err(_) => {
+            tracing::debug!("a second handshake begins beside the first one");
+            match select(early, pin!(endpoint.dial(at, node.0))).await {
+                Either::Left((Ok(connection), _)) | Either::Right((Ok(connection), _)) => {
+                    connection
+                }
+                Either::Left((Err(_), second)) => second.await?,
+                Either::Right((Err(_), first)) => first.await?,
+            }
+        }
+    };
+    Ok((connection, link))
 }
 
 /// Tries the proposal's addresses, each a little after the one before it.

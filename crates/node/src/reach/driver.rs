@@ -55,16 +55,17 @@ const BIRTHDAY_SOCKETS: u16 = 256;
 type Reply = oneshot::Sender<Result<super::Link, NodeError>>;
 
 pub(super) enum Command {
-    Connect {
+    Call {
         node: NodeId,
         relays: Vec<NodeAddress>,
+        begun: oneshot::Sender<SocketAddr>,
         reply: Reply,
     },
 }
 
 impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connect")
+        f.write_str("Call")
     }
 }
 
@@ -184,7 +185,7 @@ impl Driver {
             let looked = self.looking.iter().map(|(until, _)| *until).min();
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(Command::Connect { node, relays, reply }) => self.look_around(node, relays, reply).await,
+                    Some(Command::Call { node, relays, begun, reply }) => self.look_around((node, relays), begun, reply).await,
                     None => return,
                 },
                 event = self.events.recv() => match event {
@@ -405,7 +406,11 @@ impl Driver {
             number: ring.channel,
         };
         let way = (channel, ring.relay.at, carried);
-        self.link(Role::Callee, &ephemeral, theirs, ring.seen, way)?;
+        let (id, _) = self.link(Role::Callee, &ephemeral, theirs, ring.seen, way)?;
+        if let Some(link) = self.links.get(&id) {
+            let first = ring.first.iter();
+            first.for_each(|datagram| link.carried.deliver(datagram));
+        }
         Ok(answer)
     }
 

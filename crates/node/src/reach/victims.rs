@@ -17,7 +17,7 @@ use netns::{Namespace, cable};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use wayfare_identity::{NodeAddress, NodeKey};
-use wayfare_nat::{RelayLimits, Swarm, SwarmConfig, SwarmEvent};
+use wayfare_nat::{Call, RelayLimits, Swarm, SwarmConfig, SwarmEvent};
 use wayfare_path::{
     Answer, Attempt, Candidate, CandidateKind, Capabilities, Cookies, Description, Ephemeral,
     NatClass, Offer, observe_reply, observe_request,
@@ -219,7 +219,12 @@ async fn calls(
     let (attempt, ephemeral) = (Attempt([number; 16]), Ephemeral::from_seed([number; 32]));
     let description = lies(&ephemeral, nat, attacker.socket.local_addr());
     let offer = |serial| Offer::sign(&attacker.key, to.node, attempt, serial, &description);
-    let opened = swarm.call(relay, to.node, None, offer(0).to_bytes()).await;
+    let opened = swarm
+        .call(
+            relay,
+            Call::new(to.node, number.into(), offer(0).to_bytes()),
+        )
+        .await;
     let opened = opened.unwrap();
     let answer = Answer::from_bytes(&opened.answer).unwrap();
     let told = answer.verify(to.node, attacker.key.id(), attempt).unwrap();

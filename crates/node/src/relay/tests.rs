@@ -13,7 +13,7 @@ use wayfare_chain::devchain::{DevChain, Genesis, deploy_contracts, developer};
 use wayfare_chain::{Delays, Endpoint, TokenClient, VaultClient, Wallet};
 use wayfare_hermes::{Hermes, HermesConfig, Site};
 use wayfare_identity::{Address, LocalSigner, NodeId, SecretKey, U256, keccak256};
-use wayfare_nat::{Swarm, SwarmConfig, SwarmEvent};
+use wayfare_nat::{Call, Swarm, SwarmConfig, SwarmEvent};
 use wayfare_payment::{
     Agreement, AgreementId, Chain, ChannelId, GIB, Invoice, IssuerConfig, Payer, PayerConfig,
     PayerOutput, Price, Usage,
@@ -231,9 +231,14 @@ impl Way {
             }
         }
         // The callee may know of its connection to the relay before the relay does.
+        let number = u32::from_be_bytes([seeds[0], seeds[1], 0, 1]);
         let calling = async {
             loop {
-                if let Ok(opened) = caller.swarm.call(relay, callee.id, None, vec![1]).await {
+                if let Ok(opened) = caller
+                    .swarm
+                    .call(relay, Call::new(callee.id, number, vec![1]))
+                    .await
+                {
                     return opened;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;

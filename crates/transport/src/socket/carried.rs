@@ -8,6 +8,7 @@
 //! It refuses to negotiate: channels and carriers are set up by others, and handed over.
 
 mod address;
+mod held;
 mod meter;
 mod send;
 mod table;
@@ -18,11 +19,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 pub use address::is_virtual;
+use held::Held;
 pub use meter::CarriedMeter;
 pub(super) use table::Detours;
 use table::Way;
 
 use super::SharedSocket;
+use super::demux::HEAD;
 use super::inner::Inner;
 use super::sorting::{self, Heard};
 
@@ -52,6 +55,8 @@ pub struct Carried {
     /// Whether relay frames may lie in it: no further than one deep.
     frames: bool,
     meter: CarriedMeter,
+    /// What was sent before it led anywhere.
+    held: Option<Arc<Held>>,
 }
 
 impl Carried {
@@ -65,6 +70,43 @@ impl Carried {
     #[must_use]
     pub fn meter(&self) -> CarriedMeter {
         self.meter.clone()
+    }
+
+    /// The first datagrams sent to an address that was opened [held](SharedSocket::open_held): waits
+    /// until there are any, and a millisecond for the rest of what is sent at once. None of any other
+    /// address. Cancel safe.
+    pub async fn first_flight(&self) -> Vec<Vec<u8>> {
+        match &self.held {
+            Some(held) => held.flight().await,
+            None => Vec::new(),
+        }
+    }
+
+    /// An address that was opened held, or led so before, leads through `relay` by its `channel` from
+    /// now on, as one of [`SharedSocket::open_relayed`]. Datagrams that were held are not sent.
+    ///
+    /// # Errors
+    /// As [`SharedSocket::open_relayed`], and nothing has changed then.
+    pub fn lead(&self, relay: SocketAddr, channel: u32) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::NotConnected);
+        let inner = self.inner.upgrade().ok_or_else(gone)?;
+        let relay = super::canonical(relay);
+        inner.port.wire(relay)?;
+        let meter = self.meter();
+        let way = Way::Relayed {
+            relay,
+            channel,
+            meter,
+        };
+        inner.detours.lead(self.address, way)
+    }
+
+    /// Counts datagrams that reached the relay in another way than by frames, as if they had been in
+    /// such.
+    pub fn count_sent<'a>(&self, datagrams: impl IntoIterator<Item = &'a [u8]>) {
+        for datagram in datagrams {
+            self.meter.add_sent(datagram.len() + HEAD);
+        }
     }
 
     /// Takes in a datagram that arrived through the carrier, as if it had been received from
@@ -120,6 +162,19 @@ impl SharedSocket {
         Ok(self.carried(address, false, meter))
     }
 
+    /// Opens an address that leads nowhere until [`Carried::lead`] says where: what is sent first is
+    /// kept for [`Carried::first_flight`], at most 3,840 bytes, and the rest is lost and counted.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when 4,096 virtual addresses are open.
+    pub fn open_held(&self) -> io::Result<Carried> {
+        let held = Arc::<Held>::default();
+        let address = self.inner.detours.open(Way::Held(Arc::clone(&held)))?;
+        let mut carried = self.carried(address, false, CarriedMeter::default());
+        carried.held = Some(held);
+        Ok(carried)
+    }
+
     /// Opens a path through `carrier`: what is sent to the address is given to it, datagram by
     /// datagram, and what it receives is for [`Carried::deliver`].
     ///
@@ -138,6 +193,7 @@ impl SharedSocket {
             inner: Arc::downgrade(&self.inner),
             frames,
             meter,
+            held: None,
         }
     }
 }

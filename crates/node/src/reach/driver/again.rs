@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use wayfare_identity::NodeAddress;
-use wayfare_nat::{CallError, Opened, Ring};
+use wayfare_nat::{Call, CallError, Opened, Ring};
 use wayfare_path::{Answer, Role, Verified};
 use wayfare_transport::{Carried, Clock, is_virtual};
 
@@ -13,7 +13,7 @@ use super::super::carriers::Carrier;
 use super::super::link::Channel;
 use super::Driver;
 use super::calls::Called;
-use crate::NodeError;
+use crate::{NodeError, chance};
 
 /// Between calls in vain: 0.5 s, doubled up to six times.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -93,10 +93,19 @@ impl Driver {
         let offer = link.word(&self.key, &ours);
         let (peer, swarm) = (link.peer, self.swarm.clone());
         let also = self.elsewhere.of(relay);
+        let Ok(number) = chance::bytes() else {
+            link.recalling = false;
+            return;
+        };
+        // Should the number be somebody's, the next call has another one.
+        let call = Call {
+            also,
+            ..Call::new(peer, u32::from_be_bytes(number), offer)
+        };
         tracing::debug!("a peer is called again, through another relay");
         self.calls.push(Box::pin(async move {
             tokio::time::sleep(pause).await;
-            Came::Again((id, relay, swarm.call(relay, peer, also, offer).await))
+            Came::Again((id, relay, swarm.call(relay, call).await))
         }));
     }
 

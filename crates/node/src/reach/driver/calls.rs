@@ -1,14 +1,16 @@
-//! Calls to peers: looking around first, one relay after the other, and the link that comes of it. It refuses to call again for a
-//! link that is there already.
+//! Calls to peers: looking around first, one relay after the other, and the link that comes of it. Who calls dials its peer at the
+//! same time: the first flight of that handshake rides in the call. It refuses to call again for a link that is there already.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use wayfare_identity::{NodeAddress, NodeId};
-use wayfare_nat::{CallError, Opened, Sight};
-use wayfare_path::{Answer, Attempt, Description, Ephemeral, Offer, Role};
-use wayfare_transport::Clock;
+use wayfare_nat::{Call, CallError, Elsewhere, Opened, Sight, Swarm};
+use wayfare_path::{Answer, Attempt, Description, Ephemeral, Offer, Role, Verified};
+use wayfare_transport::{Carried, Clock};
 
 use super::super::link::Channel;
 use super::again::Came;
@@ -17,8 +19,14 @@ use crate::{NodeError, chance};
 
 /// How long a caller waits for those who see it before it tells its peer where it is: twice a long round trip.
 const LOOK_AROUND: Duration = Duration::from_millis(400);
+/// Relays that must have answered to tell a NAT's kind.
+const ENOUGH: usize = 2;
 /// As before, when no relay answers over plain UDP: until pipes stand, or cannot be opened.
 const LOOK_FURTHER: Duration = Duration::from_secs(10);
+/// A call waits for what is to go along with it no longer than this: a key exchange takes a few ms to begin.
+const FLIGHT: Duration = Duration::from_millis(30);
+/// Numbers of channels that are tried at one relay: of 2^32 it has given ten thousand away at most.
+const NUMBERS: usize = 3;
 /// Words of peers that wait for the link they belong to: 16 of 2 KiB.
 const MOST_EARLY: usize = 16;
 
@@ -31,15 +39,62 @@ pub(super) struct Calling {
     relays: Vec<NodeAddress>,
     /// All of them.
     all: Vec<NodeAddress>,
+    began: Instant,
     /// No relay has answered in the usual time.
     patient: bool,
     /// What the offer says of us.
     offered: Option<Description>,
+    /// Where the peer will be; held until a relay is called.
+    carried: Carried,
+    /// Who hears where that is when a relay is called.
+    begun: Option<oneshot::Sender<SocketAddr>>,
+    /// What was sent there first.
+    first: Vec<Vec<u8>>,
     reply: Reply,
 }
 
+impl Calling {
+    /// Calls the peer through this relay. Frames of the channel are heard from when the relay has the call.
+    async fn through(
+        &mut self,
+        swarm: &Swarm,
+        relay: NodeAddress,
+        also: Option<Elsewhere>,
+        offer: Vec<u8>,
+    ) -> Result<Opened, NodeError> {
+        let flight = timeout(FLIGHT, self.carried.first_flight()).await;
+        self.first = flight.unwrap_or_default();
+        let mut taken = CallError::Taken { relay };
+        for _ in 0..NUMBERS {
+            let channel = u32::from_be_bytes(chance::bytes()?);
+            let (begun, at) = oneshot::channel();
+            let call = Call {
+                also,
+                first: self.first.clone(),
+                begun: Some(begun),
+                ..Call::new(self.node, channel, offer.clone())
+            };
+            let mut opened = std::pin::pin!(swarm.call(relay, call));
+            let opened = tokio::select! {
+                opened = &mut opened => opened,
+                Ok(at) = at => {
+                    if let Err(error) = self.carried.lead(at, channel) {
+                        tracing::debug!(%error, "a channel is not heard before it is open");
+                    }
+                    opened.await
+                }
+            };
+            match opened {
+                Err(error @ CallError::Taken { .. }) => taken = error,
+                opened => return Ok(opened?),
+            }
+        }
+        Err(taken.into())
+    }
+}
+
 /// What came of a call through this relay.
-pub(super) type Called = (Calling, NodeAddress, Result<Opened, CallError>);
+pub(super) type Called = (Calling, NodeAddress, Result<Opened, NodeError>);
 
 /// A peer may say more before the reply to our call is here: its words come on other streams.
 #[derive(Default)]
@@ -58,12 +113,16 @@ impl Driver {
     /// Asks the relays how they see us, and lets the swarm connect to them meanwhile.
     pub(super) async fn look_around(
         &mut self,
-        node: NodeId,
-        relays: Vec<NodeAddress>,
+        (node, relays): (NodeId, Vec<NodeAddress>),
+        begun: oneshot::Sender<SocketAddr>,
         reply: Reply,
     ) {
-        let made = chance::bytes::<16>().and_then(|attempt| Ok((attempt, chance::bytes()?)));
-        let (attempt, seed) = match made {
+        let made = || {
+            let held = self.socket.open_held();
+            let carried = held.map_err(|error| NodeError::Setting(format!("the way: {error}")))?;
+            Ok((chance::bytes::<16>()?, chance::bytes()?, carried))
+        };
+        let (attempt, seed, carried) = match made() {
             Ok(made) => made,
             Err(error) => {
                 let _ = reply.send(Err(error));
@@ -91,8 +150,12 @@ impl Driver {
             ephemeral: Ephemeral::from_seed(seed),
             all,
             relays,
+            began: Clock::now(),
             patient: false,
             offered: None,
+            carried,
+            begun: Some(begun),
+            first: Vec::new(),
             reply,
         };
         self.looking.push((Clock::now() + LOOK_AROUND, calling));
@@ -121,6 +184,11 @@ impl Driver {
                 |relay: &&NodeAddress| self.seen_by.contains(&relay.at) || by_pipe(relay).is_some();
             let count = calling.relays.iter().filter(reached).count();
             let mut until = until;
+            // What two have seen of us is enough: a third one is waited for as long again.
+            let by = calling.relays.iter().filter(reached).map(|it| it.node);
+            if by.collect::<BTreeSet<_>>().len() >= ENOUGH {
+                until = until.min(now + now.saturating_duration_since(calling.began));
+            }
             if count == 0 && !calling.patient && now >= until {
                 calling.patient = true;
                 until = now + LOOK_FURTHER;
@@ -161,16 +229,21 @@ impl Driver {
         calling.offered = Some(ours);
         let also = self.elsewhere.of(relay);
         let swarm = self.swarm.clone();
+        if let Some(begun) = calling.begun.take() {
+            // Who has gone meanwhile does not wait for the reply either.
+            let _ = begun.send(calling.carried.address());
+        }
         self.calls.push(Box::pin(async move {
-            let opened = swarm.call(relay, calling.node, also, offer).await;
+            let opened = calling.through(&swarm, relay, also, offer).await;
             Came::New(Box::new((calling, relay, opened)))
         }));
     }
 
     pub(super) async fn called(&mut self, (calling, relay, opened): Called) {
-        match self.linked(&calling, relay, opened).await {
-            Ok(link) => {
-                if calling.reply.send(Ok(link)).is_err() {
+        match self.answered(&calling, opened) {
+            Ok((opened, theirs)) => {
+                let (link, reply) = self.linked(calling, relay, &opened, theirs).await;
+                if reply.send(link).is_err() {
                     tracing::debug!("nobody waits for a link any more");
                 }
             }
@@ -185,42 +258,70 @@ impl Driver {
         }
     }
 
-    async fn linked(
-        &mut self,
+    /// What the peer said to a call, if the relay brought it.
+    fn answered(
+        &self,
         calling: &Calling,
-        relay: NodeAddress,
-        opened: Result<Opened, CallError>,
-    ) -> Result<super::super::Link, NodeError> {
+        opened: Result<Opened, NodeError>,
+    ) -> Result<(Opened, Verified), NodeError> {
         let opened = opened?;
         let theirs = Answer::from_bytes(&opened.answer)
             .and_then(|answer| answer.verify(calling.node, self.key.id(), calling.attempt))?;
-        let carried = self.open_relayed(opened.relay, opened.channel)?;
+        // The relay may be elsewhere than it was when the call began.
+        let led = calling.carried.lead(opened.relay, opened.channel);
+        led.map_err(|error| NodeError::Setting(format!("the relayed path: {error}")))?;
+        Ok((opened, theirs))
+    }
+
+    async fn linked(
+        &mut self,
+        calling: Calling,
+        relay: NodeAddress,
+        opened: &Opened,
+        theirs: Verified,
+    ) -> (Result<super::super::Link, NodeError>, Reply) {
+        let Calling {
+            ephemeral,
+            all,
+            offered,
+            carried,
+            first,
+            reply,
+            ..
+        } = calling;
+        // The relay has counted them, too.
+        carried.count_sent(first.iter().map(Vec::as_slice));
         let channel = Channel {
             relay: relay.node,
             number: opened.channel,
         };
-        let ephemeral = &calling.ephemeral;
         let way = (channel, opened.relay, carried);
-        let (id, path) = self.link(Role::Caller, ephemeral, theirs, opened.seen, way)?;
-        let link = self.links.get_mut(&id).ok_or(NodeError::NoProposal)?;
-        link.relays.clone_from(&calling.all);
+        let (id, path) = match self.link(Role::Caller, &ephemeral, theirs, opened.seen, way) {
+            Ok(linked) => linked,
+            Err(error) => return (Err(error), reply),
+        };
+        let Some(link) = self.links.get_mut(&id) else {
+            return (Err(NodeError::NoProposal), reply);
+        };
+        link.relays = all;
         let us = self.key.id();
         for (word, seen) in self.early.take(channel) {
             link.hear(&word, us, seen);
         }
         let relay = link.relay_in_use();
         // What we learned of ourselves since the offer was sent.
-        if calling.offered.as_ref() != Some(&self.place.description(calling.ephemeral.public())) {
+        if offered.as_ref() != Some(&self.place.description(ephemeral.public())) {
             self.tell(id).await;
         }
         let (closer, closed) = oneshot::channel();
         self.closed
             .push(Box::pin(async move { (id, closed.await.ok()) }));
-        Ok(super::super::Link {
+        let link = super::super::Link {
             path,
             relay,
             closer,
-        })
+        };
+        (Ok(link), reply)
     }
 
     /// A word on a channel that belongs to no link yet.
@@ -232,3 +333,6 @@ impl Driver {
         self.early.0.push_front((channel, word, seen));
     }
 }
+
+#[cfg(test)]
+mod tests;

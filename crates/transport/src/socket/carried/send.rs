@@ -32,6 +32,10 @@ impl Inner {
                 meter,
             }) => self.relay((relay, channel), &meter, buffer, segment),
             Some(Way::Carried(carrier, meter)) => self.carry(&*carrier, &meter, buffer, segment),
+            Some(Way::Held(held)) => {
+                self.counters.carried_lost.add(held.keep(buffer, segment));
+                Ok(buffer.len())
+            }
             Some(Way::Adopted(port)) => self.send_adopted(&port, to, buffer, segment),
             None if is_virtual(to) => Err(closed(canonical(to))),
             None => self
@@ -48,7 +52,7 @@ impl Inner {
         ttl: u8,
     ) -> io::Result<()> {
         match self.detours.way(to) {
-            Some(Way::Relayed { .. } | Way::Carried(..)) => {
+            Some(Way::Relayed { .. } | Way::Carried(..) | Way::Held(_)) => {
                 let why = "hops to a virtual address cannot be counted";
                 Err(io::Error::new(io::ErrorKind::Unsupported, why))
             }

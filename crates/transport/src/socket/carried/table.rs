@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use super::super::canonical;
 use super::super::port::Port;
 use super::address::{self, FIRST_OCTET};
+use super::held::Held;
 use super::{CarriedMeter, Carrier, is_virtual};
 
 /// Virtual addresses open at once.
@@ -32,6 +33,8 @@ pub(in super::super) enum Way {
     },
     /// To a carrier.
     Carried(Arc<dyn Carrier>, CarriedMeter),
+    /// Nowhere yet.
+    Held(Arc<Held>),
     /// Through another socket, to the same address.
     Adopted(Arc<Port>),
 }
@@ -63,6 +66,44 @@ impl Default for Detours {
             table: RwLock::default(),
             scratch: Mutex::default(),
         }
+    }
+}
+
+impl Table {
+    /// `address` leads there from now on, and not where it led before. A failure changes nothing.
+    fn lead(&mut self, address: SocketAddr, way: Way) -> io::Result<()> {
+        if let Way::Relayed {
+            relay,
+            channel,
+            ref meter,
+        } = way
+        {
+            if is_virtual(relay) {
+                match self.ways.get(&relay) {
+                    Some(Way::Carried(..)) => {}
+                    Some(Way::Relayed { .. } | Way::Held(_) | Way::Adopted(_)) => {
+                        let why = "a relay is not reached through another relay";
+                        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+                    }
+                    None => return Err(closed(relay)),
+                }
+            }
+            match self.channels.entry((relay, channel)) {
+                hash_map::Entry::Occupied(by) if by.get().0 == address => return Ok(()),
+                hash_map::Entry::Occupied(_) => {
+                    let why = "this relay's channel is open already";
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+                }
+                hash_map::Entry::Vacant(place) => {
+                    place.insert((address, meter.clone()));
+                }
+            }
+        }
+        // What held datagrams, or another channel: neither asks for the lock when it goes.
+        if let Some(Way::Relayed { relay, channel, .. }) = self.ways.insert(address, way) {
+            self.channels.remove(&(relay, channel));
+        }
+        Ok(())
     }
 }
 
@@ -99,34 +140,21 @@ impl Detours {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
         }
         let address = address::next();
-        if let Way::Relayed {
-            relay,
-            channel,
-            ref meter,
-        } = way
-        {
-            if is_virtual(relay) {
-                match table.ways.get(&relay) {
-                    Some(Way::Carried(..)) => {}
-                    Some(Way::Relayed { .. } | Way::Adopted(_)) => {
-                        let why = "a relay is not reached through another relay";
-                        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-                    }
-                    None => return Err(closed(relay)),
-                }
-            }
-            match table.channels.entry((relay, channel)) {
-                hash_map::Entry::Occupied(_) => {
-                    let why = "this relay's channel is open already";
-                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
-                }
-                hash_map::Entry::Vacant(place) => {
-                    place.insert((address, meter.clone()));
-                }
-            }
-        }
-        table.ways.insert(address, way);
+        table.lead(address, way)?;
         Ok(address)
+    }
+
+    /// Lets an address that is held, or leads through a relay, lead elsewhere.
+    pub(super) fn lead(&self, address: SocketAddr, way: Way) -> io::Result<()> {
+        let mut table = self.write();
+        match table.ways.get(&address) {
+            Some(Way::Held(_) | Way::Relayed { .. }) => table.lead(address, way),
+            Some(Way::Carried(..) | Way::Adopted(_)) => {
+                let why = "this address leads to a carrier";
+                Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+            }
+            None => Err(closed(address)),
+        }
     }
 
     /// Closes a virtual address; what it held goes when nobody is sending by it any more.
