@@ -316,9 +316,9 @@ impl Cast {
         // And one that is called.
         callee.attach(relay).await;
         while !matches!(rung.recv().await, Some(SwarmEvent::Attached(_))) {}
-        let connect = open_reach.connect(third.key.id(), &both[..1]);
+        let call = open_reach.call(third.key.id(), &both[..1]).await.unwrap();
         let answer = answers(third, rung, NatClass::Random);
-        let (link, ()) = tokio::join!(connect, answer);
+        let (link, ()) = tokio::join!(call.answered(), answer);
         // Strangers say that our nodes are seen there, and answer what nobody asked.
         let seen = observe_reply(
             (VICTIM, 8_000).into(),
