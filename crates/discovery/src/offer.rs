@@ -25,7 +25,7 @@ const MAX_CAPABILITIES: usize = 32;
 /// Bytes of UTF-8.
 const MAX_CITY: usize = 64;
 
-const TYPE: &str = "Proposal(uint32 format,address provider,bytes32 node,string service,string country,string city,\
+const TYPE: &str = "Proposal(uint32 format,address provider,bytes32 node,bytes32 tunnelKey,string service,string country,string city,\
     uint8 ipType,uint256 pricePerHour,uint256 pricePerGib,address[] hermes,uint256 chainId,address vault,string[] contact,\
     string[] relays,string[] capabilities,uint32 protocolMin,uint32 protocolMax,uint64 sequence,uint64 issuedAt,uint64 expiresAt)";
 
@@ -38,6 +38,9 @@ pub struct Offer {
     pub provider: Address,
     /// The key of the node's QUIC endpoint.
     pub node: NodeId,
+    /// The public key (X25519) of the node's tunnel: a consumer may begin its handshake with the terms. The key that the provider
+    /// signs for a session is the one that counts.
+    pub tunnel_key: [u8; 32],
     /// What is provided.
     pub service: ServiceType,
     /// Where traffic comes out, as the provider says.
@@ -213,6 +216,7 @@ impl Offer {
             .uint(U256::from(self.format))
             .address(self.provider)
             .word(B256::from(self.node.0))
+            .word(B256::from(self.tunnel_key))
             .hash_of(self.service.as_str().as_bytes())
             .hash_of(self.location.country.as_str().as_bytes())
             // An empty city is refused, so nothing else is spelt like no city.

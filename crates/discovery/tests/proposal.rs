@@ -25,6 +25,7 @@ fn offer() -> Offer {
         format: FORMAT,
         provider: signer(1).address(),
         node: NodeId([2; 32]),
+        tunnel_key: [3; 32],
         service: ServiceType::vpn(),
         location: Location {
             country: "NL".parse().unwrap(),
@@ -71,6 +72,7 @@ fn changes() -> Vec<Change> {
         ("format", |o| o.format += 1),
         ("provider", |o| o.provider = signer(7).address()),
         ("node", |o| o.node.0[31] ^= 1),
+        ("tunnel key", |o| o.tunnel_key[31] ^= 1),
         ("service", |o| o.service = "vpn2".parse().unwrap()),
         ("country", |o| o.location.country = "DE".parse().unwrap()),
         ("city", |o| o.location.city = Some("Den Haag.".to_owned())),

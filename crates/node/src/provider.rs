@@ -26,7 +26,7 @@ use wayfare_chain::{Endpoint, VaultClient, Wallet};
 use wayfare_host::{ExitRules, Held, Journal, configure_interface};
 use wayfare_identity::{Address, B256, NodeAddress, NodeId, NodeKey, Signer, keccak256};
 use wayfare_nat::{MapperConfig, Swarm};
-use wayfare_payment::{Amount, Chain, Collector, Ledger, Price, SettlePolicy};
+use wayfare_payment::{Amount, Chain, Collector, Ledger, Price, SettlePolicy, Usage};
 use wayfare_session::{Exit, ExitConfig, SessionStatus};
 use wayfare_transport::{
     Clock, Pump, QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, Tun, TunDevice,
@@ -54,6 +54,13 @@ pub(crate) use self::waiting::WaitingRoom;
 
 /// Inner packets are at most this long: 1,500 less 40 (IPv6), 8 (UDP) and 32 (tunnel).
 const MTU: u16 = 1_420;
+/// What a consumer with a deposit may use while its first payment is on its way, which takes three round trips: connections begin,
+/// and a small page comes. With the four sessions that one consumer may have unpaid for two minutes, 600 bytes a second.
+const WELCOME: Usage = Usage {
+    up: 16 << 10,
+    down: 0,
+    time: Duration::from_secs(1),
+};
 /// Requests that may wait for the exit's owner.
 const COMMANDS: usize = 1_024;
 /// How often this computer's own addresses and networks are read again: a LAN plugged in later is closed this soon.
@@ -235,6 +242,7 @@ impl ProviderBuilder {
         let (asks, asked) = mpsc::channel(COMMANDS);
         let (session_count, sessions) = watch::channel(0);
         let framing = plane::framing(tun.mtu());
+        let (funds, funds_found) = mpsc::channel(COMMANDS);
         let driver = Driver {
             exit,
             shares: Shares::new(self.limits, Clock::now()),
@@ -249,6 +257,7 @@ impl ProviderBuilder {
             settlement,
             commands: inbox,
             asks: asked,
+            funds: funds_found,
             streams: Streams::default(),
             identity,
             sessions_seen: 0,
@@ -266,6 +275,7 @@ impl ProviderBuilder {
                 hermes: self.network.hermes,
             },
             paths,
+            funds,
         });
         let announcer = Announcer {
             indexes,
@@ -275,6 +285,7 @@ impl ProviderBuilder {
             country,
             network: self.network.clone(),
             node: node_key.id(),
+            tunnel_key: self.tunnel_secret().public().0,
         };
         let watch = watch_chain(
             chain,
@@ -387,6 +398,10 @@ impl ProviderBuilder {
         }
     }
 
+    fn tunnel_secret(&self) -> StaticSecret {
+        StaticSecret::from_bytes(self.derive("tunnel key").0)
+    }
+
     fn exit(&self, collector: Collector, carries_v6: bool) -> Result<Exit, NodeError> {
         let network = &self.network;
         let config = ExitConfig {
@@ -399,14 +414,14 @@ impl ProviderBuilder {
             pool_v6: self.pool_v6.filter(|_| carries_v6),
             mtu: MTU,
             max_sessions: self.max_sessions,
+            welcome: WELCOME,
             tunnel: EndpointConfig::default(),
         };
         let (wall, now) = (Clock::wall(), Clock::now());
-        let secret = StaticSecret::from_bytes(self.derive("tunnel key").0);
         Ok(Exit::new(
             config,
             Arc::clone(&self.signer),
-            secret,
+            self.tunnel_secret(),
             collector,
             chance::bytes()?,
             wall,

@@ -4,20 +4,24 @@
 //! The payer itself is not here: many sessions of one consumer share one channel and one writer. An invoice leaves this machine as
 //! [`ConsumerOutput::Bill`] together with the machine's own meter reading, and comes back through [`ConsumerSession::handle_payment`].
 
+mod start;
+
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use wayfare_payment::{Amount, Exchange, Invoice, SignedAgreement, Usage};
-use wayfare_tunnel::{
-    AddPeerError, Endpoint, EndpointConfig, Event, PeerConfig, PeerId, PublicKey, Received, Sealed,
-};
-use wayfare_tunnel::{StaticSecret, Transmit};
+use wayfare_tunnel::{AddPeerError, Endpoint, Event, PeerId, Received, Sealed, Transmit};
 
 use crate::meter::Meter;
 use crate::paying::Paying;
 use crate::toll::{TollEvent, TollOutput};
 use crate::{ConsumerFrame, Deadline, GateState, OpenReply, ProviderFrame, Refusal, Why};
 
+pub use start::{TunnelSetup, TunnelStart};
+
+/// The answer to a handshake that began with the request for terms comes with theirs. Without it, it is begun anew after this: the
+/// provider did not keep it.
+const EARLY_PATIENCE: Duration = Duration::from_millis(50);
 /// Keeps address translators on the way open; the shortest common mapping lasts 30 s.
 const KEEPALIVE: Duration = Duration::from_secs(25);
 /// Frames and events waiting for the driver. The driver drains after every call; more than this means that it does not.
@@ -95,6 +99,8 @@ pub struct ConsumerSession {
     agreement: SignedAgreement,
     endpoint: Endpoint,
     peer: PeerId,
+    /// When a handshake that began before the terms were agreed upon is taken for lost.
+    greet_anew_at: Option<Instant>,
     meter: Meter,
     /// Its signs of life are those of the tunnel, too.
     paying: Paying<ConsumerOutput>,
@@ -106,16 +112,8 @@ pub struct ConsumerSetup {
     pub agreement: SignedAgreement,
     /// The provider's consent (its tunnel key and our addresses).
     pub reply: OpenReply,
-    /// Our tunnel key.
-    pub tunnel_secret: StaticSecret,
-    /// Where the provider's tunnel listens.
-    pub endpoint: SocketAddr,
-    /// Chance.
-    pub seed: [u8; 32],
-    /// Wall clock at `now`, for the handshake's timestamp.
-    pub wall: SystemTime,
-    /// Tunnel timers.
-    pub tunnel: EndpointConfig,
+    /// The tunnel, whose handshake has begun.
+    pub tunnel: TunnelStart,
 }
 
 impl std::fmt::Debug for ConsumerSetup {
@@ -127,31 +125,28 @@ impl std::fmt::Debug for ConsumerSetup {
 }
 
 impl ConsumerSession {
-    /// Starts the tunnel's handshake.
+    /// Goes on with the tunnel's handshake.
     ///
     /// # Errors
     /// [`AddPeerError`] when the provider's tunnel key is unusable.
     pub fn new(setup: ConsumerSetup, now: Instant) -> Result<Self, AddPeerError> {
-        let mut endpoint = Endpoint::new(
-            setup.tunnel_secret,
-            setup.seed,
-            now,
-            setup.wall,
-            setup.tunnel,
-        );
-        let everything = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a constant prefix"));
-        let peer = endpoint.add_peer(PeerConfig {
-            public_key: PublicKey(setup.reply.binding.tunnel_key),
-            preshared_key: None,
-            allowed_ips: everything.to_vec(),
-            endpoint: Some(setup.endpoint),
-            keepalive: Some(KEEPALIVE),
-        })?;
-        endpoint.initiate(peer, now);
-        Ok(Self {
-            agreement: setup.agreement,
+        let ConsumerSetup {
+            agreement,
+            reply,
+            mut tunnel,
+        } = setup;
+        tunnel.agreed(reply.binding.tunnel_key, now)?;
+        let TunnelStart {
             endpoint,
             peer,
+            since,
+            ..
+        } = tunnel;
+        Ok(Self {
+            agreement,
+            endpoint,
+            peer,
+            greet_anew_at: (since < now).then(|| now + EARLY_PATIENCE),
             meter: Meter::default(),
             paying: Paying::new(MAX_OUTPUTS, now),
         })
@@ -265,6 +260,9 @@ impl ConsumerSession {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.endpoint.handle_timeout(now);
+        if self.greet_anew_at.take_if(|at| *at <= now).is_some() {
+            self.endpoint.initiate_again(self.peer, now);
+        }
         self.drain_tunnel(now);
         let meter = &self.meter;
         self.paying
@@ -281,7 +279,11 @@ impl ConsumerSession {
             at: deadline.at,
             why: Why::Tunnel,
         });
-        [self.paying.poll_timeout(), tunnel]
+        let anew = self.greet_anew_at.map(|at| Deadline {
+            at,
+            why: Why::Tunnel,
+        });
+        [self.paying.poll_timeout(), tunnel, anew]
             .into_iter()
             .flatten()
             .min_by_key(|deadline| deadline.at)
@@ -297,6 +299,7 @@ impl ConsumerSession {
             match event {
                 Event::Established { .. } => {
                     self.meter.start(now);
+                    self.greet_anew_at = None;
                     self.event(ConsumerEvent::Active);
                 }
                 Event::Rekeyed { .. } => self.event(ConsumerEvent::Rekeyed),

@@ -5,6 +5,7 @@
 
 mod admission;
 mod credit;
+mod early;
 mod ending;
 pub(crate) mod pass;
 mod roster;
@@ -19,11 +20,11 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use wayfare_identity::{Address, Signer};
 use wayfare_payment::{
     AgreementId, Amount, Batch, ChannelId, Collector, CollectorOutput, Hashlock, HermesAccount,
-    IssueFailure, IssueReply, IssueRequest, Preimage, Price, SettleMaterial, Ticket,
+    IssueFailure, IssueReply, IssueRequest, Preimage, Price, SettleMaterial, Ticket, Usage,
 };
 use wayfare_tunnel::{
-    Endpoint, EndpointConfig, Event, IpPacket, PeerId, Received, Sealed, StaticSecret,
-    TRANSPORT_HEADER, Transmit,
+    Endpoint, EndpointConfig, Event, IpPacket, MessageKind, PeerId, Received, Sealed, StaticSecret,
+    TRANSPORT_HEADER, Transmit, classify,
 };
 
 use crate::pool::AddressPool;
@@ -31,9 +32,10 @@ use crate::provider::{CLOSING, ProviderSession, SessionStatus};
 use crate::spent::Spent;
 use crate::{ConsumerFrame, ProviderFrame, Refusal, RefusalCode, SessionToken};
 
-pub use admission::AdmissionFacts;
+pub use admission::{AdmissionFacts, Funds};
 pub use credit::AwaitedPayment;
 use credit::Direction;
+use early::EarlyCalls;
 use roster::{Roster, Seat};
 
 /// The consumer hears our meter this often.
@@ -62,6 +64,9 @@ pub struct ExitConfig {
     pub mtu: u16,
     /// Most sessions at a time.
     pub max_sessions: usize,
+    /// What a consumer that was seen to have a deposit may use while its first payment is on its way; its price is owed, and never
+    /// more than the first chunk.
+    pub welcome: Usage,
     /// Tunnel timers.
     pub tunnel: EndpointConfig,
 }
@@ -127,6 +132,7 @@ pub struct Exit {
     by_agreement: BTreeMap<AgreementId, u32>,
     by_token: BTreeMap<SessionToken, u32>,
     spent: Spent,
+    early: EarlyCalls,
     /// Sessions that have news for the payments, each once.
     dirty: Vec<u32>,
     /// The Hermes' limit is so near that only the collector knows whether a packet passes.
@@ -179,6 +185,7 @@ impl Exit {
             by_agreement: BTreeMap::new(),
             by_token: BTreeMap::new(),
             spent: Spent::default(),
+            early: EarlyCalls::default(),
             dirty: Vec::new(),
             tight: true,
             outputs: VecDeque::new(),
@@ -225,7 +232,10 @@ impl Exit {
         datagram: &'a mut [u8],
         now: Instant,
     ) -> Opened<'a> {
-        let received = self.endpoint.handle_datagram(from, datagram, now);
+        let received = match classify(datagram) {
+            Some(MessageKind::Initiation) => self.take_call(from, datagram, now),
+            _ => self.endpoint.handle_datagram(from, datagram, now),
+        };
         let outcome = match received {
             Received::Packet { peer, packet } => match self.sender_of(packet, peer) {
                 Some(slot) => {
@@ -318,6 +328,12 @@ impl Exit {
         session.heard_at = now;
         match frame {
             ConsumerFrame::Attach(_) => {
+                session.attached = true;
+                if let Some(refusal) = session.verdict.take() {
+                    self.end(slot, *refusal, now);
+                    self.drain_collector(now);
+                    return Ok(());
+                }
                 let (gate, id) = (session.gate.clone(), session.agreement.id);
                 let usage = session.meter.usage(now);
                 self.push(ExitOutput::Frame {

@@ -16,9 +16,12 @@ mod terms;
 mod toll;
 mod version;
 
-pub use consumer::{CloseReason, ConsumerEvent, ConsumerOutput, ConsumerSession, ConsumerSetup};
+pub use consumer::{
+    CloseReason, ConsumerEvent, ConsumerOutput, ConsumerSession, ConsumerSetup, TunnelSetup,
+    TunnelStart,
+};
 pub use deadline::{Deadline, Why};
-pub use exit::{AdmissionFacts, AwaitedPayment, Exit, ExitConfig, ExitOutput, Opened};
+pub use exit::{AdmissionFacts, AwaitedPayment, Exit, ExitConfig, ExitOutput, Funds, Opened};
 pub use frame::{ConsumerFrame, GateState, ProviderFrame};
 pub use provider::{ProviderSession, SessionStatus};
 pub use terms::{OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork};

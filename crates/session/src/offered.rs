@@ -3,7 +3,7 @@
 use wayfare_identity::Address;
 use wayfare_payment::{AdmissionRefusal, Agreement, Amount, ChannelId, Price};
 
-use crate::{AdmissionFacts, Refusal, RefusalCode};
+use crate::{AdmissionFacts, Funds, Refusal, RefusalCode};
 
 /// The terms on which somebody serves.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +90,7 @@ impl Room {
 }
 
 impl AdmissionFacts {
-    /// Whether the agreement is new, and there is a deposit for its first chunk.
+    /// Whether the agreement is new, and there is a deposit for its first chunk, as far as is known.
     pub(crate) fn check(&self, agreement: &Agreement, used: bool) -> Result<(), Refusal> {
         if used {
             return Err(Refusal::new(
@@ -98,6 +98,13 @@ impl AdmissionFacts {
                 "this agreement was used before: make a new one",
             ));
         }
+        self.funds.map_or(Ok(()), |funds| funds.check(agreement))
+    }
+}
+
+impl Funds {
+    /// Whether there is a deposit for the first chunk.
+    pub(crate) fn check(&self, agreement: &Agreement) -> Result<(), Refusal> {
         if self.leaving {
             return Err(Refusal::new(
                 RefusalCode::Unfunded,

@@ -6,7 +6,7 @@ use wayfare_payment::{Agreement, Amount, Usage};
 
 use crate::meter::Meter;
 use crate::pool::Lease;
-use crate::{GateState, RefusalCode, SessionToken};
+use crate::{GateState, Refusal, RefusalCode, SessionToken};
 
 /// A consumer whose gate stays shut this long is gone: time for a Hermes or a chain to come back.
 pub(crate) const UNPAID_GRACE: Duration = Duration::from_secs(120);
@@ -37,6 +37,12 @@ pub struct ProviderSession {
     pub(crate) closing: Option<Closing>,
     pub(crate) paid: Amount,
     pub(crate) claimed: Usage,
+    /// The consumer's means are known.
+    pub(crate) proven: bool,
+    /// A stream of its consumer has been there.
+    pub(crate) attached: bool,
+    /// Why it is over, as long as its consumer could not be told.
+    pub(crate) verdict: Option<Box<Refusal>>,
     /// Bytes since the payments were last told.
     pub(crate) dirty: bool,
     /// When the payments are told of the time that has passed; `None` while that can wait for the next report.
@@ -89,6 +95,9 @@ impl ProviderSession {
             closing: None,
             paid: Amount::ZERO,
             claimed: Usage::default(),
+            proven: false,
+            attached: false,
+            verdict: None,
             dirty: false,
             tell_at: None,
             waiting: false,

@@ -31,6 +31,7 @@ pub(crate) fn offer(signer: &LocalSigner, number: u32) -> Offer {
         format: FORMAT,
         provider: signer.address(),
         node: NodeId([7; 32]),
+        tunnel_key: [3; 32],
         service: ServiceType::vpn(),
         location: Location {
             country: "NL".parse().unwrap(),

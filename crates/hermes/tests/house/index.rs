@@ -24,6 +24,7 @@ fn proposal(provider: &str, node: u8, sequence: u64) -> SignedProposal {
         format: FORMAT,
         provider: provider.address(),
         node: NodeId([node; 32]),
+        tunnel_key: [3; 32],
         service: ServiceType::vpn(),
         location: Location {
             country: "NL".parse().unwrap(),

@@ -17,12 +17,14 @@ use wayfare_discovery::Proposal;
 use wayfare_identity::{NodeId, NodeKey, TunnelBinding};
 use wayfare_nat::MapperConfig;
 use wayfare_payment::{Agreement, Amount, Price};
-use wayfare_session::{ConsumerSession, ConsumerSetup, Hello, OpenReply, OpenRequest};
+use wayfare_session::{
+    ConsumerSession, ConsumerSetup, Hello, OpenReply, OpenRequest, TunnelSetup, TunnelStart,
+};
 use wayfare_transport::{
     Clock, Pump, QuicEndpoint, QuicIdentity, SharedSocket, SocketOptions, Tun, TunnelReceiver,
     discovered, path_payload, quic_endpoint,
 };
-use wayfare_tunnel::{EndpointConfig, StaticSecret};
+use wayfare_tunnel::{AddPeerError, EndpointConfig, StaticSecret};
 
 use super::driver::Driver;
 use super::line::{ControlLine, peer_client};
@@ -98,6 +100,7 @@ impl Default for ConnectOptions {
 struct Opened {
     connection: quinn::Connection,
     agreed: Agreed,
+    tunnel: TunnelStart,
     at: SocketAddr,
     link: Option<Link>,
     /// Since when the path's search has been going on.
@@ -109,7 +112,6 @@ struct Opened {
 struct Agreed {
     request: OpenRequest,
     reply: OpenReply,
-    tunnel_secret: StaticSecret,
 }
 
 /// Our own socket and who we are on it.
@@ -200,19 +202,22 @@ impl Node {
         let usual = default_chunk(&proposal.price, reached.0.rtt()).min(most.max(needed));
         let chunk = options.chunk.unwrap_or(usual);
         let since = Clock::now();
-        let client = peer_client(&reached.0).await?;
-        let agreed = match self.agree(&client, self.terms(proposal, chunk)?).await {
+        let (connection, at, link) = reached;
+        let client = peer_client(&connection).await?;
+        let tunnel = begin_tunnel(&way.socket, proposal.tunnel_key, at, options).await?;
+        let agree = |chunk| self.agree(&client, self.terms(proposal, chunk), tunnel.public_key());
+        let agreed = match agree(chunk).await {
             // Some give less credit than a long way needs.
             Err(error) if chunk > needed && are_not_offered(&error) => {
                 tracing::debug!(%error, "the least first chunk is offered instead");
-                self.agree(&client, self.terms(proposal, needed)?).await?
+                agree(needed).await?
             }
             agreed => agreed?,
         };
-        let (connection, at, link) = reached;
         let opened = Opened {
             connection,
             agreed,
+            tunnel,
             at,
             link,
             since,
@@ -239,13 +244,18 @@ impl Node {
     }
 
     /// Signs terms and has the provider sign them.
-    async fn agree(&self, client: &PeerClient, agreement: Agreement) -> Result<Agreed, NodeError> {
+    async fn agree(
+        &self,
+        client: &PeerClient,
+        agreement: Result<Agreement, NodeError>,
+        tunnel_key: [u8; 32],
+    ) -> Result<Agreed, NodeError> {
+        let agreement = agreement?;
         let unsigned = |error: wayfare_identity::SignError| NodeError::Setting(error.to_string());
-        let tunnel_secret = StaticSecret::from_bytes(chance::bytes()?);
         let binding = TunnelBinding::sign(
             self.signer.as_ref(),
             &agreement.domain(),
-            tunnel_secret.public().0,
+            tunnel_key,
             agreement.id.0,
         )
         .map_err(unsigned)?;
@@ -260,11 +270,7 @@ impl Node {
             binding,
         };
         let reply = client.open(&request).await.map_err(provider_error)?;
-        Ok(Agreed {
-            request,
-            reply,
-            tunnel_secret,
-        })
+        Ok(Agreed { request, reply })
     }
 
     async fn start(
@@ -278,16 +284,12 @@ impl Node {
     ) -> Result<Session, NodeError> {
         let Opened {
             connection,
-            agreed,
+            agreed: Agreed { request, reply },
+            tunnel,
             at,
             link,
             since,
         } = opened;
-        let Agreed {
-            request,
-            reply,
-            tunnel_secret,
-        } = agreed;
         let terms = reply.verify(&request)?;
         let agreement = terms.agreement;
         let payments =
@@ -302,15 +304,9 @@ impl Node {
         let setup = ConsumerSetup {
             agreement: terms,
             reply,
-            tunnel_secret,
-            endpoint: at,
-            seed: chance::bytes()?,
-            wall: Clock::wall(),
-            tunnel: options.tunnel.clone(),
+            tunnel,
         };
-        let session = ConsumerSession::new(setup, Clock::now()).map_err(|error| {
-            NodeError::Setting(format!("the provider's tunnel key is unusable: {error}"))
-        })?;
+        let session = ConsumerSession::new(setup, Clock::now()).map_err(unusable)?;
         let (tell, payload) = watch::channel(path_payload(&connection));
         let mtu = MtuWatch::new(payload.clone(), network.mtu);
         let (to_provider, outbox) = mpsc::channel(FRAMES);
@@ -400,6 +396,34 @@ impl Node {
             deposit: self.deposit_reader(),
         })
     }
+}
+
+/// Begins the tunnel's handshake while the terms are agreed upon, with the key that the provider has proposed.
+async fn begin_tunnel(
+    socket: &SharedSocket,
+    provider_key: [u8; 32],
+    at: SocketAddr,
+    options: &ConnectOptions,
+) -> Result<TunnelStart, NodeError> {
+    let setup = TunnelSetup {
+        secret: StaticSecret::from_bytes(chance::bytes()?),
+        provider_key,
+        at,
+        seed: chance::bytes()?,
+        wall: Clock::wall(),
+        config: options.tunnel.clone(),
+    };
+    let mut tunnel = TunnelStart::new(setup, Clock::now()).map_err(unusable)?;
+    while let Some(transmit) = tunnel.poll_transmit() {
+        if let Err(error) = socket.send(transmit.to, &transmit.payload).await {
+            tracing::debug!(%error, "the tunnel's handshake begins later");
+        }
+    }
+    Ok(tunnel)
+}
+
+fn unusable(error: AddPeerError) -> NodeError {
+    NodeError::Setting(format!("the provider's tunnel key is unusable: {error}"))
 }
 
 /// A provider's refusal keeps its own words; everything else is the network's.

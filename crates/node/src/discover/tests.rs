@@ -19,6 +19,7 @@ pub(super) fn offer(provider: u8, sequence: u64) -> (Offer, LocalSigner) {
         format: FORMAT,
         provider: signer.address(),
         node: NodeId([provider; 32]),
+        tunnel_key: [3; 32],
         service: ServiceType::vpn(),
         location: Location {
             country: "NL".parse().unwrap(),

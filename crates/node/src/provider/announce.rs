@@ -42,6 +42,7 @@ pub(crate) struct Announcer {
     pub(crate) country: CountryCode,
     pub(crate) network: Network,
     pub(crate) node: NodeId,
+    pub(crate) tunnel_key: [u8; 32],
 }
 
 impl Announcer {
@@ -125,6 +126,7 @@ impl Announcer {
             format: FORMAT,
             provider: self.signer.address(),
             node: self.node,
+            tunnel_key: self.tunnel_key,
             service: ServiceType::vpn(),
             location: Location {
                 country: self.country,

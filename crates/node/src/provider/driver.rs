@@ -12,6 +12,7 @@ use wayfare_session::{
 use wayfare_transport::{Clock, Pump};
 
 use super::hermes::{HermesAnswer, HermesLink};
+use super::peer::FundsFound;
 use super::remote::Ask;
 use super::settlement::Settlement;
 use super::streams::Streams;
@@ -53,6 +54,7 @@ pub(crate) struct Driver {
     pub(crate) settlement: Settlement,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) funds: mpsc::Receiver<FundsFound>,
     pub(crate) streams: Streams,
     pub(crate) identity: Address,
     pub(crate) sessions_seen: u64,
@@ -88,6 +90,15 @@ impl Driver {
                 },
                 ask = self.asks.recv() => match ask {
                     Some(ask) => self.handle_ask(ask),
+                    None => return Ok(()),
+                },
+                funds = self.funds.recv() => match funds {
+                    Some((agreement, funds)) => {
+                        if let Err(refusal) = &funds {
+                            tracing::warn!(%refusal, "a consumer's means are not known");
+                        }
+                        self.exit.handle_funds(agreement, funds, Clock::now());
+                    }
                     None => return Ok(()),
                 },
                 ticket = self.persistence.next() => self.exit.handle_durable(ticket?, Clock::now()),

@@ -12,16 +12,16 @@ use wayfare_api::peer::{ConsumerLine, PeerService, serve_stream};
 use wayfare_api::{Refusal, ServeError};
 use wayfare_chain::VaultClient;
 use wayfare_identity::Address;
-use wayfare_payment::Chain;
+use wayfare_payment::{Agreement, AgreementId, Chain};
 use wayfare_session::{
-    self as session, AdmissionFacts, OpenReply, OpenRequest, ProviderFrame, RefusalCode,
+    self as session, AdmissionFacts, Funds, OpenReply, OpenRequest, ProviderFrame, RefusalCode,
     TunnelNetwork,
 };
 use wayfare_transport::{BiStream, QuicEndpoint, remote_address};
 
 use super::driver::Command;
 use super::paths::{self, PathChange};
-use crate::chance;
+use crate::{NodeError, chance};
 
 /// Connections served at a time; each holds at most its streams' buffers, 64 KiB apiece.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -45,7 +45,11 @@ pub(crate) struct PeerDesk {
     pub(crate) reception: Reception,
     /// What paths carry.
     pub(crate) paths: mpsc::Sender<PathChange>,
+    pub(crate) funds: mpsc::Sender<FundsFound>,
 }
+
+/// What was found out about the means of an agreement's consumer.
+pub(crate) type FundsFound = (AgreementId, Result<Funds, session::Refusal>);
 
 /// Answers one connection, whose path the sessions opened on it share.
 #[derive(Debug)]
@@ -62,8 +66,15 @@ impl PeerService for ConnectionDesk {
     ) -> Result<OpenReply, Refusal> {
         // Signatures first: a stranger's request asks neither the chain nor the Hermes.
         request.verify()?;
-        let consumer = request.agreement.consumer;
-        let reply = self.desk.reception.open(request, consumer).await?;
+        let Agreement { id, consumer, .. } = request.agreement;
+        let reply = self.desk.reception.open(request, consumer, None).await?;
+        let desk = Arc::clone(&self.desk);
+        // Nothing passes before its means are known. What is looked up at a time is bounded by the exit, and by how long the
+        // chain and the Hermes may take to answer.
+        tokio::spawn(async move {
+            let funds = desk.reception.funds(consumer).await;
+            let _ = desk.funds.send((id, funds)).await;
+        });
         // A connection that is lost needs no room.
         let _ = self.opened.send(reply.network).await;
         Ok(reply)
@@ -75,9 +86,20 @@ impl PeerService for ConnectionDesk {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Reception<Q, A> {
-    /// Asks the owner to open what a consumer wants.
-    pub(crate) async fn open(&self, request: Q, consumer: Address) -> Result<A, Refusal> {
-        let facts = self.facts(consumer).await?;
+    /// Asks the owner to open what a consumer wants. `funds`: `None` where they are looked up meanwhile.
+    pub(crate) async fn open(
+        &self,
+        request: Q,
+        consumer: Address,
+        funds: Option<Funds>,
+    ) -> Result<A, Refusal> {
+        let internal =
+            |error: NodeError| session::Refusal::new(RefusalCode::Internal, error.to_string());
+        let facts = AdmissionFacts {
+            channel: self.chain.consumer_channel(consumer, self.hermes),
+            funds,
+            token: chance::bytes().map_err(internal)?,
+        };
         let (answer, opened) = oneshot::channel();
         self.command(Command::Open {
             request: Box::new(request),
@@ -98,8 +120,8 @@ impl<Q: Send + 'static, A: Send + 'static> Reception<Q, A> {
         Ok(())
     }
 
-    /// Looks up what admission depends on: the deposit on the chain, and what the Hermes has already accepted.
-    async fn facts(&self, consumer: Address) -> Result<AdmissionFacts, session::Refusal> {
+    /// Looks up a consumer's means: the deposit on the chain, and what the Hermes has already accepted.
+    pub(crate) async fn funds(&self, consumer: Address) -> Result<Funds, session::Refusal> {
         let account = async {
             let account = self.chain.consumer(consumer, self.hermes).await;
             account.map_err(|error| {
@@ -120,12 +142,9 @@ impl<Q: Send + 'static, A: Send + 'static> Reception<Q, A> {
         };
         let (account, state) = tokio::try_join!(account, state)?;
         let deposit = account.balance.saturating_add(account.collected);
-        Ok(AdmissionFacts {
-            channel: self.chain.consumer_channel(consumer, self.hermes),
+        Ok(Funds {
             spendable: deposit.saturating_sub(state.promised),
             leaving: account.exit_at.is_some(),
-            token: chance::bytes()
-                .map_err(|error| session::Refusal::new(RefusalCode::Internal, error.to_string()))?,
         })
     }
 

@@ -42,7 +42,9 @@ impl RelayService for NodeDesk {
             node: self.node,
             request,
         };
-        self.desk.reception.open(asked, consumer).await
+        let reception = &self.desk.reception;
+        let funds = reception.funds(consumer).await?;
+        reception.open(asked, consumer, Some(funds)).await
     }
 
     async fn converse(&self, line: ConsumerLine) -> Result<(), Refusal> {

@@ -60,6 +60,8 @@ pub(super) struct Earning {
     pub(super) seen: Amount,
     pub(super) ended_at: Option<Instant>,
     pub(super) refused: Option<IssueRefusal>,
+    /// What may be used before the first payment is covered.
+    pub(super) welcome: Amount,
 }
 
 impl Earning {
@@ -77,6 +79,7 @@ impl Earning {
             seen: Amount::ZERO,
             ended_at: None,
             refused: None,
+            welcome: Amount::ZERO,
         }
     }
 
@@ -141,6 +144,15 @@ impl Earning {
     pub(super) fn allowance(&self) -> Amount {
         let terms = &self.terms.agreement;
         terms.allowance_within(self.covered, self.credit_cap)
+    }
+
+    /// What may be used and not covered: the welcome, until something is.
+    pub(super) fn trusted(&self) -> Amount {
+        if self.covered.is_zero() {
+            self.welcome
+        } else {
+            self.allowance()
+        }
     }
 
     /// What this agreement may yet add to the Hermes' debt: used, asked for or paid, and not covered.

@@ -77,13 +77,21 @@ impl Collector {
     /// Whether a session that has used this much may use more.
     ///
     /// INVARIANT: `exposure ≤ allowance` before a packet is let through, so what a consumer can take without paying is one
-    /// allowance, and before its first payment nothing.
+    /// allowance, and before its first payment its welcome, which is nothing unless [`Collector::welcome`] said otherwise.
     #[must_use]
     pub fn gate(&self, agreement: AgreementId, usage: &Usage) -> Gate {
         match self.objection(agreement, usage) {
             None => Gate::Open,
             Some(reason) => Gate::Closed(reason),
         }
+    }
+
+    /// Lets a consumer that was seen to have a deposit use up to `most` while its first payment is on its way; never more than the
+    /// first chunk. It counts towards what it owes.
+    pub fn welcome(&mut self, agreement: AgreementId, most: Amount) {
+        self.earnings.edit(agreement, |earning| {
+            earning.welcome = most.min(earning.terms.agreement.chunk);
+        });
     }
 
     /// What was used and is not covered by durable promises of the Hermes. A consumer's own promise counts for nothing here.
@@ -108,7 +116,7 @@ impl Collector {
             return Amount::ZERO;
         };
         match self.objection(agreement, &earning.usage) {
-            None => earning.covered.saturating_add(earning.allowance()),
+            None => earning.covered.saturating_add(earning.trusted()),
             Some(_) => Amount::ZERO,
         }
     }
@@ -142,12 +150,12 @@ impl Collector {
         if let Some(refusal) = earning.refused {
             return Some(GateReason::HermesRefuses(refusal));
         }
-        if earning.covered.is_zero() {
-            return Some(GateReason::FirstPayment);
-        }
         let cost = earning.terms.agreement.price.cost_rounded_down(usage);
         let exposure = cost.saturating_sub(earning.covered);
-        let allowance = earning.allowance();
+        let allowance = earning.trusted();
+        if earning.covered.is_zero() && (allowance.is_zero() || exposure > allowance) {
+            return Some(GateReason::FirstPayment);
+        }
         if exposure > allowance {
             return Some(GateReason::Unpaid {
                 exposure,

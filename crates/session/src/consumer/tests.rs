@@ -1,8 +1,11 @@
 //! What a consumer's session makes of each thing that its provider says, and of saying nothing.
 #![allow(clippy::unwrap_used)]
 
+use std::time::SystemTime;
+
 use wayfare_identity::{Address, B256, LocalSigner, SecretKey, Signer, TunnelBinding, U256};
 use wayfare_payment::{Agreement, AgreementId, ChannelId, Hashlock, Preimage, Price, Promise};
+use wayfare_tunnel::{EndpointConfig, StaticSecret};
 
 use super::*;
 use crate::{Hello, RefusalCode, SessionToken, TunnelNetwork, negotiate};
@@ -20,7 +23,15 @@ fn start() -> Instant {
     Instant::now()
 }
 
+fn provider_key() -> [u8; 32] {
+    StaticSecret::from_bytes([9; 32]).public().0
+}
+
 fn session(now: Instant) -> ConsumerSession {
+    session_of(tunnel_start(provider_key(), now), now)
+}
+
+fn session_of(tunnel: TunnelStart, now: Instant) -> ConsumerSession {
     let agreement = Agreement {
         id: AgreementId(U256::ONE),
         consumer: signer(1).address(),
@@ -35,7 +46,7 @@ fn session(now: Instant) -> ConsumerSession {
     };
     let digest = agreement.digest();
     let (consumer, provider) = (signer(1), signer(2));
-    let key = StaticSecret::from_bytes([9; 32]).public().0;
+    let key = provider_key();
     let binding = TunnelBinding::sign(&provider, &agreement.domain(), key, agreement.id.0).unwrap();
     let setup = ConsumerSetup {
         agreement: SignedAgreement {
@@ -54,13 +65,21 @@ fn session(now: Instant) -> ConsumerSession {
             },
             token: SessionToken([6; 32]),
         },
-        tunnel_secret: StaticSecret::from_bytes([7; 32]),
-        endpoint: "198.51.100.1:51820".parse().unwrap(),
-        seed: [8; 32],
-        wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
-        tunnel: EndpointConfig::default(),
+        tunnel,
     };
     ConsumerSession::new(setup, now).unwrap()
+}
+
+fn tunnel_start(provider_key: [u8; 32], now: Instant) -> TunnelStart {
+    let setup = TunnelSetup {
+        secret: StaticSecret::from_bytes([7; 32]),
+        provider_key,
+        at: "198.51.100.1:51820".parse().unwrap(),
+        seed: [8; 32],
+        wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        config: EndpointConfig::default(),
+    };
+    TunnelStart::new(setup, now).unwrap()
 }
 
 fn units(units: u128) -> Amount {
@@ -209,4 +228,46 @@ fn a_provider_that_says_too_much_is_not_listened_to_for_ever() {
     session.handle_frame(ProviderFrame::Gate(GateState::Open), now);
     let open = event(ConsumerEvent::Gate(GateState::Open));
     assert_eq!(said(&mut session), [open]);
+}
+
+/// How many datagrams are to be sent.
+fn datagrams(session: &mut ConsumerSession) -> usize {
+    std::iter::from_fn(|| session.poll_transmit()).count()
+}
+
+#[test]
+fn a_handshake_that_began_early_is_begun_anew_if_its_answer_does_not_come_with_the_terms() {
+    let began = start();
+    let mut tunnel = tunnel_start(provider_key(), began);
+    assert!(tunnel.poll_transmit().is_some() && tunnel.poll_transmit().is_none());
+    let agreed = began + Duration::from_millis(200);
+    let mut session = session_of(tunnel, agreed);
+    assert_eq!(datagrams(&mut session), 0, "it is on its way");
+    let late = agreed + Duration::from_millis(50);
+    assert_eq!(session.poll_timeout().map(|due| due.at), Some(late));
+    session.handle_timeout(late);
+    assert_eq!(datagrams(&mut session), 1);
+    let later = session.poll_timeout().unwrap().at;
+    assert!(
+        later > late + Duration::from_secs(1),
+        "from then on the tunnel's own timer"
+    );
+    // One that begins with the session has that timer from the start.
+    let mut session = self::session(began);
+    assert_eq!(datagrams(&mut session), 1);
+    session.handle_timeout(began + Duration::from_millis(50));
+    assert_eq!(datagrams(&mut session), 0);
+}
+
+#[test]
+fn a_provider_that_agrees_to_another_tunnel_key_than_it_proposed_is_called_by_that_one() {
+    let began = start();
+    let other = StaticSecret::from_bytes([10; 32]).public().0;
+    let mut tunnel = tunnel_start(other, began);
+    assert!(tunnel.poll_transmit().is_some());
+    let agreed = began + Duration::from_millis(200);
+    let mut session = session_of(tunnel, agreed);
+    assert_eq!(datagrams(&mut session), 1);
+    session.handle_timeout(agreed + Duration::from_millis(50));
+    assert_eq!(datagrams(&mut session), 0);
 }

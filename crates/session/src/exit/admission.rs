@@ -14,25 +14,34 @@ use crate::{
     Hello, OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork, negotiate,
 };
 
-/// What the driver looked up about a consumer before it asks for admission.
+/// Sessions whose consumer's means are not known yet: what strangers without a deposit can hold while the chain is asked.
+const MAX_UNPROVEN: usize = 256;
+
+/// What the driver knows about a consumer when it asks for admission.
 #[derive(Clone, Copy)]
 pub struct AdmissionFacts {
     /// The consumer's channel, derived here and not taken from the request.
     pub channel: ChannelId,
-    /// What the consumer can still promise: its deposit, less what the Hermes has already accepted.
-    pub spendable: Amount,
-    /// Whether the consumer is leaving: its deposit may vanish.
-    pub leaving: bool,
+    /// The consumer's means; `None` while they are looked up, see [`Exit::handle_funds`].
+    pub funds: Option<Funds>,
     /// Chance: the session's token.
     pub token: [u8; 32],
+}
+
+/// A consumer's means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Funds {
+    /// What it can still promise: its deposit, less what the Hermes has already accepted.
+    pub spendable: Amount,
+    /// Whether it is leaving: its deposit may vanish.
+    pub leaving: bool,
 }
 
 impl std::fmt::Debug for AdmissionFacts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AdmissionFacts")
             .field("channel", &self.channel)
-            .field("spendable", &self.spendable)
-            .field("leaving", &self.leaving)
+            .field("funds", &self.funds)
             .finish_non_exhaustive()
     }
 }
@@ -78,7 +87,11 @@ impl Exit {
             self.forget(agreement.id);
             return Err(Refusal::new(code_of(&error), error.to_string()));
         }
+        if facts.funds.is_some() {
+            self.welcome(agreement.id, now);
+        }
         self.drain_collector(now);
+        self.answer_early(PublicKey(request.binding.tunnel_key), now);
         Ok(OpenReply {
             welcome,
             provider_signature,
@@ -88,7 +101,57 @@ impl Exit {
         })
     }
 
+    /// What was found out about the means of a consumer that was admitted without: it is welcome, or its session ends before
+    /// anything passed. Of no meaning for one that has paid meanwhile.
+    pub fn handle_funds(
+        &mut self,
+        agreement: AgreementId,
+        funds: Result<Funds, Refusal>,
+        now: Instant,
+    ) {
+        let Some(slot) = self.by_agreement.get(&agreement).copied() else {
+            return;
+        };
+        let Some(session) = self.roster.session_mut(slot) else {
+            return;
+        };
+        session.proven = true;
+        if !session.paid.is_zero() || session.closing.is_some() {
+            return;
+        }
+        match funds.and_then(|funds| funds.check(&session.agreement)) {
+            Ok(()) => self.welcome(agreement, now),
+            Err(refusal) if session.attached => self.end(slot, refusal, now),
+            // It is told when it comes.
+            Err(refusal) => {
+                session.verdict = Some(Box::new(refusal));
+                self.start_closing(slot, None, now);
+            }
+        }
+        self.drain_collector(now);
+    }
+
+    fn welcome(&mut self, agreement: AgreementId, now: Instant) {
+        let Some(slot) = self.by_agreement.get(&agreement).copied() else {
+            return;
+        };
+        if let Some(session) = self.roster.session_mut(slot) {
+            session.proven = true;
+            let price = &session.agreement.price;
+            let most = price.cost_rounded_down(&self.config.welcome);
+            if !most.is_zero() {
+                self.collector.welcome(agreement, most);
+                self.update_gate(slot, now);
+            }
+        }
+    }
+
     fn check_room(&self, agreement: &Agreement) -> Result<(), Refusal> {
+        let unproven = self.roster.values().filter(|session| !session.proven);
+        if unproven.count() >= MAX_UNPROVEN {
+            let message = "too many consumers' deposits are being looked up: try again in a moment";
+            return Err(Refusal::new(RefusalCode::Full, message));
+        }
         let unpaid = self.roster.values().filter(|session| {
             session.agreement.consumer == agreement.consumer && session.paid.is_zero()
         });

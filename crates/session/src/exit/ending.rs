@@ -33,10 +33,12 @@ impl Exit {
         let Some(slot) = self.by_agreement.get(&agreement).copied() else {
             return;
         };
-        let closing = self
-            .roster
-            .session(slot)
-            .and_then(|session| session.closing);
+        let session = self.roster.session(slot);
+        // Its consumer was not told yet.
+        if session.is_some_and(|session| session.verdict.is_some()) {
+            return;
+        }
+        let closing = session.and_then(|session| session.closing);
         let code = closing
             .and_then(|closing| closing.code)
             .unwrap_or(RefusalCode::Draining);
@@ -52,7 +54,9 @@ impl Exit {
         let Some(session) = self.roster.session(slot) else {
             return;
         };
-        let reason = if let Some(closing) = session.closing {
+        let reason = if let Some(verdict) = &session.verdict {
+            Refusal::clone(verdict)
+        } else if let Some(closing) = session.closing {
             Refusal::new(
                 closing.code.unwrap_or(RefusalCode::Unpaid),
                 "closed before the last payment came",

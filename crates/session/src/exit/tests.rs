@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use wayfare_identity::{B256, LocalSigner, SecretKey, TunnelBinding, U256};
 use wayfare_payment::{Agreement, CollectorConfig, Patience, Usage};
 
+mod early;
+
 use super::pass::Pass;
 use super::*;
 use crate::{GateState, Hello, OpenRequest};
@@ -58,6 +60,7 @@ fn exit(now: Instant) -> Exit {
         pool_v6: None,
         mtu: 1_420,
         max_sessions: 64,
+        welcome: Usage::default(),
         tunnel: EndpointConfig::default(),
     };
     let secret = StaticSecret::from_bytes([5; 32]);
@@ -102,8 +105,10 @@ fn admit(exit: &mut Exit, request: &OpenRequest, now: Instant) -> Result<(), Ref
     let id = request.agreement.id.0.to_be_bytes();
     let facts = AdmissionFacts {
         channel: CHANNEL,
-        spendable: Amount::from_units(1_000_000),
-        leaving: false,
+        funds: Some(Funds {
+            spendable: Amount::from_units(1_000_000),
+            leaving: false,
+        }),
         token: id,
     };
     let opened = exit.admit(request, &facts, now);
@@ -182,8 +187,10 @@ fn what_the_collector_refuses_last_is_taken_back_whole() {
 fn facts_do_not_show_the_token() {
     let facts = AdmissionFacts {
         channel: CHANNEL,
-        spendable: Amount::ZERO,
-        leaving: false,
+        funds: Some(Funds {
+            spendable: Amount::ZERO,
+            leaving: false,
+        }),
         token: [0xAB; 32],
     };
     let shown = format!("{facts:?}");

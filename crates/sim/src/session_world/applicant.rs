@@ -2,7 +2,7 @@
 
 use wayfare_identity::{TunnelBinding, U256};
 use wayfare_payment::{Agreement, AgreementId, Amount};
-use wayfare_session::{AdmissionFacts, Hello, OpenReply, OpenRequest, Refusal};
+use wayfare_session::{AdmissionFacts, Funds, Hello, OpenReply, OpenRequest, Refusal};
 use wayfare_tunnel::StaticSecret;
 
 use super::{CHAIN_ID, Violation, World, hermes_id, vault_address};
@@ -76,11 +76,13 @@ impl World {
             .map_or(Amount::ZERO, |view| view.accepted);
         AdmissionFacts {
             channel: self.consumers[consumer].channel,
-            spendable: account
-                .balance
-                .saturating_add(account.collected)
-                .saturating_sub(accepted),
-            leaving: account.exit_at.is_some(),
+            funds: Some(Funds {
+                spendable: account
+                    .balance
+                    .saturating_add(account.collected)
+                    .saturating_sub(accepted),
+                leaving: account.exit_at.is_some(),
+            }),
             token: self.chance.bytes(),
         }
     }

@@ -12,9 +12,9 @@ use wayfare_payment::{
 };
 use wayfare_session::{
     CloseReason, ConsumerEvent, ConsumerFrame, ConsumerOutput, ConsumerSession, ConsumerSetup,
-    OpenReply, ProviderFrame, SessionToken, TunnelNetwork,
+    OpenReply, ProviderFrame, SessionToken, TunnelNetwork, TunnelSetup, TunnelStart,
 };
-use wayfare_tunnel::{EndpointConfig, OVERHEAD, Received, Sealed};
+use wayfare_tunnel::{AddPeerError, EndpointConfig, OVERHEAD, Received, Sealed};
 
 use super::packet::{self, Label};
 use super::stream::Stream;
@@ -202,26 +202,30 @@ impl World {
             .verify(&applicant.request)
             .map_err(|refusal| Violation::new(refusal.to_string()))?;
         let (token, network) = (reply.token, reply.network);
-        let setup = ConsumerSetup {
-            agreement: signed,
-            reply,
-            tunnel_secret: applicant.secret,
-            endpoint: provider::address(),
+        let now = self.now();
+        let setup = TunnelSetup {
+            secret: applicant.secret,
+            provider_key: reply.binding.tunnel_key,
+            at: provider::address(),
             seed: self.chance.bytes(),
             wall: wall(&self.clock),
-            tunnel: EndpointConfig {
+            config: EndpointConfig {
                 rekey_after: self.setting.rekey_after,
                 ..EndpointConfig::default()
             },
         };
-        let now = self.now();
+        let unusable = |error: AddPeerError| Violation::new(error.to_string());
+        let setup = ConsumerSetup {
+            agreement: signed,
+            reply,
+            tunnel: TunnelStart::new(setup, now).map_err(unusable)?,
+        };
         let consumer = &mut self.consumers[index];
         consumer
             .payer
             .open(signed, None)
             .map_err(|error| Violation::new(error.to_string()))?;
-        let session =
-            ConsumerSession::new(setup, now).map_err(|error| Violation::new(error.to_string()))?;
+        let session = ConsumerSession::new(setup, now).map_err(unusable)?;
         consumer.session = Some(session);
         consumer.agreement = Some(signed.agreement);
         consumer.token = Some(token);

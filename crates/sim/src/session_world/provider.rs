@@ -95,6 +95,7 @@ fn build(
             .map(|net| net.parse().expect("a constant prefix")),
         mtu: 1_420,
         max_sessions: setting.max_sessions,
+        welcome: Usage::default(),
         tunnel: EndpointConfig {
             rekey_after: setting.rekey_after,
             ..EndpointConfig::default()

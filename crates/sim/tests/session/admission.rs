@@ -3,7 +3,7 @@
 use wayfare_identity::{Address, Signature};
 use wayfare_payment::{Agreement, Amount, ChannelId, Price};
 use wayfare_session::{
-    AdmissionFacts, ConsumerFrame, OpenRequest, RefusalCode, SessionToken, TunnelNetwork,
+    AdmissionFacts, ConsumerFrame, Funds, OpenRequest, RefusalCode, SessionToken, TunnelNetwork,
 };
 use wayfare_sim::session_world::{Applicant, Setting, World};
 
@@ -152,21 +152,16 @@ fn who_cannot_pay_the_first_chunk_is_refused() {
     let terms = world.terms(0);
     let applicant = world.apply(0, terms).unwrap();
     let good = world.facts(0);
-    let poor = AdmissionFacts {
-        spendable: units(99_999),
+    let with = |spendable: Amount, leaving| AdmissionFacts {
+        funds: Some(Funds { spendable, leaving }),
         ..good
     };
-    let leaving = AdmissionFacts {
-        leaving: true,
-        ..good
-    };
+    let poor = with(units(99_999), false);
+    let leaving = with(good.funds.unwrap().spendable, true);
     let code = RefusalCode::Unfunded;
     refused(&mut world, &applicant, &poor, code, "99,999 units");
     refused(&mut world, &applicant, &leaving, code, "an exit");
-    let enough = AdmissionFacts {
-        spendable: units(100_000),
-        ..good
-    };
+    let enough = with(units(100_000), false);
     world.admit(&applicant.request, &enough).unwrap().unwrap();
 }
 
@@ -184,7 +179,7 @@ fn a_deposit_that_other_sessions_used_up_does_not_count_twice() {
     let terms = world.terms(0);
     let applicant = world.apply(0, terms).unwrap();
     let facts = world.facts(0);
-    assert_eq!(facts.spendable, units(55_000));
+    assert_eq!(facts.funds.unwrap().spendable, units(55_000));
     let code = RefusalCode::Unfunded;
     refused(&mut world, &applicant, &facts, code, "55,000 units");
 }

@@ -55,6 +55,11 @@ impl Endpoint {
         self.send_initiation(peer, now, now)
     }
 
+    /// Starts a handshake anew, in the place of one in flight: for whoever knows sooner than its timer that it was in vain.
+    pub fn initiate_again(&mut self, peer: PeerId, now: Instant) -> bool {
+        self.send_initiation(peer, now, now)
+    }
+
     /// Seals an IP packet of `length` bytes where it lies, for whichever peer owns its destination. `frame` becomes the
     /// datagram, whole: [`TRANSPORT_HEADER`] bytes of room, the packet, at most 15 zeroes of padding, [`TAG`] bytes of room.
     pub fn seal_in_place(&mut self, frame: &mut [u8], length: usize, now: Instant) -> Sealed {

@@ -80,6 +80,7 @@ async fn a_provider_is_found_through_relays_when_no_index_answers() {
         country: "NL".parse().unwrap(),
         network: network.clone(),
         node: key.id(),
+        tunnel_key: [3; 32],
     };
     let failed = announcer.register().await;
     assert_eq!(failed.len(), 1, "{failed:?}");

@@ -32,6 +32,33 @@ fn the_first_chunk_is_asked_for_once_the_hermes_is_known_and_served_once_it_is_c
 }
 
 #[test]
+fn a_welcome_is_used_before_the_first_payment_and_counts_towards_it() {
+    let mut bench = Bench::new();
+    bench.collector.welcome(ID, units(10));
+    assert_eq!(bench.collector.gate(ID, &used(10)), Gate::Open);
+    assert_eq!(bench.collector.credit(ID), units(10));
+    assert_eq!(bench.reason(11), GateReason::FirstPayment);
+    bench.pay(CHUNK, CHUNK);
+    // The chunk that was paid, and one on trust: what was used before is within it.
+    assert_eq!(bench.collector.credit(ID), units(2 * CHUNK));
+    let unpaid = GateReason::Unpaid {
+        exposure: units(CHUNK + 1),
+        allowance: units(CHUNK),
+    };
+    assert_eq!(bench.reason(2 * CHUNK as u64 + 1), unpaid);
+
+    // No welcome is more than the first chunk, nor gets past what speaks against the Hermes.
+    let mut bench = Bench::new();
+    bench.collector.welcome(ID, Amount::MAX);
+    assert_eq!(bench.collector.credit(ID), units(CHUNK));
+    let mut leaving = hermes_account();
+    leaving.leaving = true;
+    bench.collector.handle_hermes(leaving, bench.now);
+    assert_eq!(bench.reason(1), GateReason::HermesLeaving);
+    assert_eq!(bench.collector.credit(ID), Amount::ZERO);
+}
+
+#[test]
 fn the_gate_says_why_it_is_closed() {
     let mut bench = Bench::new();
     assert_eq!(bench.reason(0), GateReason::FirstPayment);

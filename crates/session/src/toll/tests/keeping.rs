@@ -9,7 +9,7 @@ use super::super::{TollKeeper, TollKeeperOutput};
 use super::world::{
     CHUNK, KIB, NODE, agreement, facts, fresh_keeper, hermes_account, request, start,
 };
-use crate::{ConsumerFrame, ProviderFrame, RefusalCode, SessionToken};
+use crate::{ConsumerFrame, Funds, ProviderFrame, RefusalCode, SessionToken};
 
 fn token(number: u64) -> SessionToken {
     SessionToken(facts(number).token)
@@ -71,7 +71,10 @@ fn who_cannot_pay_the_first_chunk_or_pays_for_nothing_holds_nothing() {
     let now = start();
     let mut keeper = fresh_keeper(now);
     let mut poor = facts(1);
-    poor.spendable = Amount::from_units(CHUNK - 1);
+    poor.funds = Some(Funds {
+        spendable: Amount::from_units(CHUNK - 1),
+        leaving: false,
+    });
     let refusal = keeper.admit(NODE, [0; 2], &request(agreement(1)), &poor, now);
     assert_eq!(refusal.map_err(|r| r.code), Err(RefusalCode::Unfunded));
     for number in 1..=5_u64 {

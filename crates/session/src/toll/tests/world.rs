@@ -15,7 +15,7 @@ use super::super::{
     TollConfig, TollEvent, TollKeeper, TollKeeperOutput, TollOutput, TollPayer, TollRequest,
 };
 use crate::{
-    AdmissionFacts, CloseReason, ConsumerFrame, Hello, ProviderFrame, Refusal, RefusalCode,
+    AdmissionFacts, CloseReason, ConsumerFrame, Funds, Hello, ProviderFrame, Refusal, RefusalCode,
     SessionToken,
 };
 
@@ -75,8 +75,10 @@ pub(super) fn request(agreement: Agreement) -> TollRequest {
 pub(super) fn facts(number: u64) -> AdmissionFacts {
     AdmissionFacts {
         channel: channel(),
-        spendable: Amount::from_units(1_000_000),
-        leaving: false,
+        funds: Some(Funds {
+            spendable: Amount::from_units(1_000_000),
+            leaving: false,
+        }),
         token: U256::from(number).to_be_bytes(),
     }
 }
