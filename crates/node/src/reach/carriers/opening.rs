@@ -21,17 +21,17 @@ use crate::provider::sleep_until;
 /// The question is asked again after this: one lost packet must not cost a pipe.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(60);
 /// A TCP connection is begun after this without an answer: a relay that is nearer costs not even that.
-const CONNECT_AFTER: Duration = Duration::from_millis(20);
+const CONNECT_AFTER: Duration = Duration::from_millis(10);
 /// A pipe in QUIC is begun after this in any case: TCP may be what does not pass.
 pub(super) const OPEN_AFTER: Duration = Duration::from_millis(100);
-/// How much later than TCP's the plain answer may come: a quarter of TCP's round trip, and this for a busy machine.
-const AIR: Duration = Duration::from_millis(10);
+/// How much later than TCP's the plain answer may come before TLS begins: an eighth of TCP's round trip, and this for a busy
+/// machine. It has a round trip more to come before a pipe stands. So much sooner is QUIC begun: if it passes, it answers
+/// before TLS does.
+const AIR: Duration = Duration::from_millis(5);
 /// But no more than this: a lost packet makes TCP's round trip a second longer.
-const MOST_AIR: Duration = Duration::from_millis(60);
-/// How much later than TLS a pipe in QUIC may begin to answer: an eighth of the round trip, and this.
-const BREATH: Duration = Duration::from_millis(5);
-const MOST_BREATH: Duration = Duration::from_millis(20);
-/// And then find out what the path carries: two round trips, and this; altogether at most [`MOST_WIDENING`].
+const MOST_AIR: Duration = Duration::from_millis(40);
+/// What a pipe in QUIC that answers may take to find out what the path carries: two round trips, and this; altogether at most
+/// [`MOST_WIDENING`].
 const WIDENING: Duration = Duration::from_millis(20);
 const MOST_WIDENING: Duration = Duration::from_millis(300);
 
@@ -45,10 +45,11 @@ pub(super) struct Ours {
 
 /// What of one try is not done before when.
 ///
-/// A relay at a round trip of r that answers the first question does so at r, when TCP has just begun (below 20 ms) or been
-/// answered at r + 20 ms at the earliest: no byte of TLS leaves. When one of the first question and its answer is lost, the
-/// second is answered at r + 60 ms. TLS begins after that question, and [`AIR`] and a quarter of r later, and stands a round
-/// trip after it has begun; QUIC takes two. So the answer comes before a pipe stands, and that is left.
+/// A relay at a round trip of r that answers the first question does so at r, and TCP's answer comes at r + 10 ms: no byte of
+/// TLS or QUIC leaves. When the first question or its answer is lost, the second is answered at r + 60 ms. TLS begins after
+/// that question, [`AIR`] and an eighth of r later, and stands a round trip after it has begun; QUIC begins with it at the
+/// earliest and takes two. So the answer comes before a pipe stands, and that is left. Only when TCP is not answered
+/// within 90 ms is QUIC begun in vain, as to any relay farther away.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
     /// TCP.
@@ -92,10 +93,11 @@ pub(super) async fn open(ours: Ours, relay: NodeAddress, schedule: Schedule) -> 
         let dialed = dial(PipeKind::Tls).await?;
         let connected = Clock::now();
         let round_trip = connected.saturating_duration_since(begun);
-        let air = (round_trip / 4 + AIR).min(MOST_AIR);
-        sleep_until(Some(connected.max(schedule.shake_at) + air)).await;
+        let late_at = connected.max(schedule.shake_at);
+        sleep_until(Some(late_at)).await;
         tracing::debug!(%relay, ?round_trip, "a relay answers TCP and not plain UDP: pipes are opened");
         late.notify_one();
+        sleep_until(Some(late_at + (round_trip / 8 + AIR).min(MOST_AIR))).await;
         Ok::<_, PipeError>((dialed.open().await?, round_trip))
     };
     let quic = async {
@@ -134,17 +136,12 @@ async fn choose<P, E: Display>(
         }
         Either::Right((Ok(stands), _)) => stands,
     };
-    let breath = (round_trip / 8 + BREATH).min(MOST_BREATH);
-    let widening = (round_trip * 2 + WIDENING).min(MOST_WIDENING);
-    for patience in [breath, widening] {
-        match timeout(patience, quic.as_mut()).await {
+    if answers.load(Relaxed) {
+        let widening = (round_trip * 2 + WIDENING).min(MOST_WIDENING);
+        match timeout(widening, quic).await {
             Ok(Ok(better)) => return Ok(better),
-            Ok(Err(error)) => {
-                other(error);
-                break;
-            }
-            Err(_) if !answers.load(Relaxed) => break,
-            Err(_) => {}
+            Ok(Err(error)) => other(error),
+            Err(_) => tracing::debug!("a pipe in QUIC does not stand in time"),
         }
     }
     Ok(pipe)
@@ -177,21 +174,13 @@ mod tests {
     async fn quic_is_waited_for_if_it_answers_and_tls_is_used_if_not() {
         let tls = Ok(("tls", FAR));
         assert_eq!(choice(pending(), false, tls).await, Ok("tls"));
-        assert_eq!(choice(soon(Ok("quic")), false, tls).await, Ok("quic"));
-        // It answers while TLS waits a breath, and stands later than that.
-        let answers = AtomicBool::new(false);
-        let begun = Clock::now();
-        let quic = async {
-            answers.store(true, Relaxed);
-            tokio::time::sleep(2 * MOST_BREATH).await;
-            Ok::<_, &str>("quic")
-        };
-        assert_eq!(choose(quic, &answers, ready(tls)).await, Ok("quic"));
+        assert_eq!(choice(soon(Ok("quic")), false, tls).await, Ok("tls"));
+        assert_eq!(choice(soon(Ok("quic")), true, tls).await, Ok("quic"));
         // But not for ever.
+        let begun = Clock::now();
         assert_eq!(choice(pending(), true, tls).await, Ok("tls"));
-        let most = 2 * MOST_BREATH + MOST_BREATH + MOST_WIDENING;
         let took = Clock::now().saturating_duration_since(begun);
-        assert!(took >= MOST_WIDENING && took < 3 * most, "{took:?}");
+        assert!(took >= MOST_WIDENING && took < FAR, "{took:?}");
     }
 
     #[tokio::test]
