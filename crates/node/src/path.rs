@@ -10,7 +10,7 @@ use wayfare_transport::FULL_PAYLOAD;
 use wayfare_tunnel::OVERHEAD;
 
 /// How long a session waits for the first search of its path, which has begun with the connection. A path that carries
-/// everything is done earlier, unless a round trip takes more than 100 ms; what is found later takes effect then.
+/// everything is known after one round trip, as the terms are; what is found later takes effect then.
 pub(crate) const FIRST_SEARCH: Duration = Duration::from_millis(300);
 /// What every IPv4 host takes (RFC 791 section 3.1).
 const LEAST: u16 = 576;

@@ -114,6 +114,10 @@ pub fn quic_endpoint(
     let side = socket.quic_side().ok_or(QuicError::AlreadyOnThisSocket)?;
     let session = Arc::new(transport_config(BIDI_STREAMS));
     let mut config = EndpointConfig::default();
+    // So that our peers search as far as we do.
+    config
+        .max_udp_payload_size(path::SEARCHED)
+        .expect("more than QUIC's least and less than UDP's most");
     // The fixed bit is how QUIC is told from tunnel messages, see `socket::classify`.
     config.grease_quic_bit(false);
     let server = server_config(identity, &session)?;

@@ -21,6 +21,10 @@ pub const FULL_PAYLOAD: u16 = 1_452;
 /// What every path that QUIC runs on carries (RFC 9000 section 14).
 pub const LEAST_PAYLOAD: u16 = 1_200;
 
+/// What QUIC is told to search up to. It searches by halves, so the first size that it asks for is [`FULL_PAYLOAD`], which most paths
+/// carry: they are known after one round trip. What it finds beyond is of no use to us, and costs a few lost datagrams.
+pub(super) const SEARCHED: u16 = 2 * FULL_PAYLOAD - LEAST_PAYLOAD;
+
 /// Between two searches upward: a path that became wider is used this soon. Costs three lost datagrams.
 const SEARCH: Duration = Duration::from_secs(120);
 /// After the path became narrower, until it is searched: nothing but [`LEAST_PAYLOAD`] is used meanwhile.
@@ -53,7 +57,7 @@ impl Default for PathPace {
 pub(super) fn discovery() -> MtuDiscoveryConfig {
     let mut config = MtuDiscoveryConfig::default();
     config
-        .upper_bound(FULL_PAYLOAD)
+        .upper_bound(SEARCHED)
         .interval(SEARCH)
         .black_hole_cooldown(COOLDOWN);
     config
@@ -62,12 +66,12 @@ pub(super) fn discovery() -> MtuDiscoveryConfig {
 /// The largest UDP payload that the path to the peer is known to carry, bytes: [`LEAST_PAYLOAD`] to [`FULL_PAYLOAD`].
 #[must_use]
 pub fn path_payload(connection: &Connection) -> u16 {
-    connection.stats().path.current_mtu
+    connection.stats().path.current_mtu.min(FULL_PAYLOAD)
 }
 
 /// Waits until the path is known to carry [`FULL_PAYLOAD`], for `patience` at most, and tells what it is known to carry
-/// then. The first search takes four round trips on a path that carries all of it, and an unanswered probe's timeout
-/// three times for each size that is too large.
+/// then. The first search takes one round trip on a path that carries all of it, and an unanswered probe's timeout three
+/// times for each size that is too large.
 pub async fn discovered(connection: &Connection, patience: Duration) -> u16 {
     let found = async {
         while path_payload(connection) < FULL_PAYLOAD && connection.close_reason().is_none() {
@@ -95,10 +99,9 @@ pub async fn watch_path(connection: &Connection, tell: watch::Sender<u16>, pace:
             },
             _ = looks.tick() => {
                 let path = connection.stats().path;
-                let narrower = path.current_mtu < *tell.borrow();
-                tell.send_if_modified(|known| {
-                    std::mem::replace(known, path.current_mtu) != path.current_mtu
-                });
+                let payload = path.current_mtu.min(FULL_PAYLOAD);
+                let narrower = payload < *tell.borrow();
+                tell.send_if_modified(|known| std::mem::replace(known, payload) != payload);
                 let losing = path.lost_packets > lost_before;
                 lost_before = path.lost_packets;
                 until_datagram = if narrower {
