@@ -24,7 +24,7 @@ use super::kind::Kind;
 use super::programs::{CONNECT, Route, STATUS};
 use super::services::Services;
 use super::turn::Turn;
-use super::world::{Home, PAGES, World};
+use super::world::{Home, PAGE_PORT, PAGES, World};
 use super::{programs, prove};
 
 /// How long a run looks for a direct path, from the connect.
@@ -316,8 +316,8 @@ fn page(consumer: &Party) -> anyhow::Result<Option<Visit>> {
         IpAddr::V4(four) => four.to_string(),
         IpAddr::V6(six) => format!("[{six}]"),
     });
-    let resolved = format!("{NAME}:80:{}", addresses.join(","));
-    let url = format!("http://{NAME}/page");
+    let resolved = format!("{NAME}:{PAGE_PORT}:{}", addresses.join(","));
+    let url = format!("http://{NAME}:{PAGE_PORT}/page");
     let told = "%{time_starttransfer} %{remote_ip}";
     let words = ["--resolve", &resolved, "-o", "/dev/null", "-w", told, &url];
     let (whole, said) = curl(consumer, PAGE, &words)?;
@@ -335,7 +335,7 @@ fn visit(said: &str) -> Option<Visit> {
 
 /// Megabits a second at the end of a stream from where the page was; none when it stood still.
 fn throughput(consumer: &Party, workshop: &Path, from: IpAddr) -> anyhow::Result<Option<f64>> {
-    let to = SocketAddr::new(from, 80).to_string();
+    let to = SocketAddr::new(from, PAGE_PORT).to_string();
     let seconds = STREAM.as_secs().to_string();
     let args = ["natlab-fetch", &to, "/endless", &seconds];
     let said = consumer

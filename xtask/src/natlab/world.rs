@@ -34,11 +34,17 @@ pub const RELAYS: [&str; 2] = ["11.8.0.2", "11.7.0.2"];
 /// See [`RELAYS`].
 pub const RELAYS6: [&str; 2] = ["2a11:8::2", "2a11:7::2"];
 
+/// The web server's port: an exit whose own network lets nothing else out reaches it, too.
+pub const PAGE_PORT: u16 = 443;
+
 /// The web server, whose name stands for both, as a resolver orders them for who has a tunnel address
 /// that is unique local (RFC 6724: its label is no global address's): IPv4 first.
 pub const PAGES: [SocketAddr; 2] = [
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(11, 0, 0, 1)), 80),
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2a11, 9, 80, 0, 0, 0, 0, 1)), 80),
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(11, 0, 0, 1)), PAGE_PORT),
+    SocketAddr::new(
+        IpAddr::V6(Ipv6Addr::new(0x2a11, 9, 80, 0, 0, 0, 0, 1)),
+        PAGE_PORT,
+    ),
 ];
 
 /// Interfaces of the router, as the way's times are asked for.
