@@ -23,8 +23,9 @@ const LOOK_AROUND: Duration = Duration::from_millis(400);
 const ENOUGH: usize = 2;
 /// As before, when no relay answers over plain UDP: until pipes stand, or cannot be opened.
 const LOOK_FURTHER: Duration = Duration::from_secs(10);
-/// A call waits for what is to go along with it no longer than this: a key exchange takes a few ms to begin.
-const FLIGHT: Duration = Duration::from_millis(30);
+/// A call waits for what is to go along with it no longer than this: the round trip that it saves. A key exchange begins within a
+/// few ms, on a busy computer within some dozens.
+const FLIGHT: Duration = Duration::from_millis(150);
 /// Numbers of channels that are tried at one relay: of 2^32 it has given ten thousand away at most.
 const NUMBERS: usize = 3;
 /// Words of peers that wait for the link they belong to: 16 of 2 KiB.
@@ -54,6 +55,12 @@ pub(super) struct Calling {
 }
 
 impl Calling {
+    /// Nothing is left of it when this is told.
+    fn fail(self, error: NodeError) {
+        drop(self.carried);
+        let _ = self.reply.send(Err(error));
+    }
+
     /// Calls the peer through this relay. Frames of the channel are heard from when the relay has the call.
     async fn through(
         &mut self,
@@ -218,8 +225,7 @@ impl Driver {
 
     fn call(&mut self, mut calling: Calling) {
         let Some(mut relay) = calling.relays.pop() else {
-            let _ = calling.reply.send(Err(NodeError::NoProposal));
-            return;
+            return calling.fail(NodeError::NoProposal);
         };
         if let Some(pipe) = self.carriers.address(relay.node) {
             relay.at = pipe;
@@ -252,9 +258,7 @@ impl Driver {
                 tracing::debug!(%error, "the next relay is called");
                 self.call(calling);
             }
-            Err(error) => {
-                let _ = calling.reply.send(Err(error));
-            }
+            Err(error) => calling.fail(error),
         }
     }
 
