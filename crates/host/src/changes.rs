@@ -5,9 +5,9 @@
 
 use tracing::warn;
 
-use crate::command::nft;
+use crate::command::{ip_lines, nft};
 use crate::journal::{Journal, Place};
-use crate::undo::{Family, PolicyRule, TableRoute, Undo};
+use crate::undo::{Family, RoutingStep, Undo};
 use crate::{HostError, sysctl};
 
 #[derive(Debug)]
@@ -39,26 +39,36 @@ impl Changes {
         )
     }
 
-    pub(crate) fn rule(&mut self, family: Family, rule: PolicyRule) -> Result<(), HostError> {
-        self.perform(
-            Undo::Rule {
-                family,
-                rule: rule.clone(),
-            },
-            false,
-            || rule.change(family, "add"),
-        )
-    }
-
-    pub(crate) fn route(&mut self, family: Family, route: TableRoute) -> Result<(), HostError> {
-        self.perform(
-            Undo::Route {
-                family,
-                route: route.clone(),
-            },
-            false,
-            || route.change(family, "add"),
-        )
+    /// Adds routes and rules of one family, in this order, by one program.
+    pub(crate) fn routing(
+        &mut self,
+        family: Family,
+        steps: &[RoutingStep],
+    ) -> Result<(), HostError> {
+        self.stay()?;
+        let lines: Vec<String> = steps.iter().map(|step| step.line("add")).collect();
+        let mut begun = Vec::new();
+        let mut outcome = Ok(());
+        for step in steps {
+            let undo = step.undo(family);
+            match self.journal.begin(&undo, false) {
+                Ok(id) => begun.push((id, undo)),
+                Err(error) => {
+                    outcome = Err((0, error));
+                    break;
+                }
+            }
+        }
+        let outcome = outcome.and_then(|()| ip_lines(family.switch(), &lines));
+        let done = outcome
+            .as_ref()
+            .map_or_else(|(done, _)| *done, |()| begun.len());
+        // What was refused changed nothing; undoing it could hit a stranger's equal rule.
+        for (id, _) in begun.split_off(done) {
+            self.journal.undone(id)?;
+        }
+        self.made.append(&mut begun);
+        outcome.map_err(|(_, error)| error)
     }
 
     /// Sets a kernel setting that exists and differs; `also` names settings the kernel changes along with it.

@@ -40,6 +40,29 @@ pub(crate) fn ip_batch(lines: &str, all: bool) -> Result<(), HostError> {
     run("ip", args, Some(lines)).map(drop)
 }
 
+/// Runs `ip` once on many command lines of one family, given as `-4` or `-6`, up to the first that fails.
+///
+/// # Errors
+/// With how many lines were carried out before.
+pub(crate) fn ip_lines(family: &str, lines: &[String]) -> Result<(), (usize, HostError)> {
+    let script: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+    let failed = match run("ip", &[family, "-batch", "-"], Some(&script)) {
+        Ok(_) => return Ok(()),
+        Err(failed) => failed,
+    };
+    let done = match &failed {
+        HostError::CommandFailed { stderr, .. } => {
+            let place = stderr.rsplit_once("Command failed -:");
+            place.and_then(|(_, line)| line.trim().parse::<usize>().ok())
+        }
+        // Nobody knows.
+        HostError::TimedOut { .. } => None,
+        _ => Some(1),
+    };
+    let done = done.map_or(lines.len(), |line| line.saturating_sub(1));
+    Err((done, failed))
+}
+
 /// Runs `ip -j` and reads its answer; no output at all means an empty list.
 pub(crate) fn ip_json<T: DeserializeOwned>(args: &[&str]) -> Result<Vec<T>, HostError> {
     let mut all = vec!["-j"];

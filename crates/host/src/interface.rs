@@ -4,6 +4,7 @@
 //! with it, which is why nothing here needs an undo.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tracing::info;
 
-use crate::command::{ip, ip_json};
+use crate::command::{ip_batch, ip_json};
 use crate::undo::Family;
 use crate::{HostError, blocking, name, privilege, sysctl};
 
@@ -47,16 +48,17 @@ fn configure(name: &str, addresses: &[IpNet], mtu: u16) -> Result<(), HostError>
     if carries_v6 {
         enable_ipv6(name)?;
     }
-    ip(&["link", "set", "dev", name, "mtu", &mtu.to_string()])?;
+    let mut script = format!("link set dev {name} mtu {mtu}\n");
     for address in addresses {
-        let text = address.to_string();
-        match address {
-            IpNet::V4(_) => ip(&["-4", "address", "replace", &text, "dev", name])?,
-            // A tunnel has no neighbours to collide with: waiting for duplicate detection only delays.
-            IpNet::V6(_) => ip(&["-6", "address", "replace", &text, "dev", name, "nodad"])?,
-        }
+        // A tunnel has no neighbours to collide with: waiting for duplicate detection only delays.
+        let how = match address {
+            IpNet::V4(_) => "",
+            IpNet::V6(_) => " nodad",
+        };
+        let _infallible = writeln!(script, "address replace {address} dev {name}{how}");
     }
-    ip(&["link", "set", "dev", name, "up"])?;
+    let _infallible = writeln!(script, "link set dev {name} up");
+    ip_batch(&script, false)?;
     info!(
         interface = name,
         mtu,

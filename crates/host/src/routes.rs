@@ -16,7 +16,7 @@ use crate::changes::Changes;
 use crate::interface::check_exists;
 use crate::journal::Journal;
 use crate::narrow::TunnelLimiter;
-use crate::undo::{Family, PolicyRule, TableRoute};
+use crate::undo::{Family, PolicyRule, RoutingStep, TableRoute};
 use crate::{HostError, blocking, name, privilege, sysctl};
 
 /// Where a consumer's traffic goes.
@@ -120,7 +120,7 @@ pub struct ConsumerRoutes {
 }
 
 impl ConsumerRoutes {
-    /// Puts the routes in force; the rules that switch traffic over come last.
+    /// Puts the routes in force, one family after the other; the rule that switches its traffic over comes last.
     ///
     /// # Errors
     /// Missing program or privilege, a number or name that cannot be used, no such interface or one that is
@@ -167,36 +167,25 @@ fn apply(config: &RoutesConfig, mut changes: Changes) -> Result<Changes, HostErr
         families.push(Family::V6);
     }
     let table = config.table;
-    for &family in &families {
-        changes.route(family, TableRoute::DefaultUnreachable { table })?;
+    for family in families {
+        let mut steps = vec![RoutingStep::Route(TableRoute::DefaultUnreachable { table })];
         if config.carries(family) {
-            changes.route(
-                family,
-                TableRoute::DefaultVia {
-                    interface: config.tun.clone(),
-                    table,
-                },
-            )?;
-        }
-    }
-    for &family in &families {
-        if config.keep_lan {
-            changes.rule(
-                family,
-                PolicyRule::MainWithoutDefault {
-                    priority: config.priority,
-                },
-            )?;
-        }
-        let (mark, priority) = (config.mark, config.priority + 1);
-        changes.rule(
-            family,
-            PolicyRule::UnmarkedTo {
+            steps.push(RoutingStep::Route(TableRoute::DefaultVia {
+                interface: config.tun.clone(),
                 table,
-                mark,
-                priority,
-            },
-        )?;
+            }));
+        }
+        if config.keep_lan {
+            steps.push(RoutingStep::Rule(PolicyRule::MainWithoutDefault {
+                priority: config.priority,
+            }));
+        }
+        steps.push(RoutingStep::Rule(PolicyRule::UnmarkedTo {
+            table,
+            mark: config.mark,
+            priority: config.priority + 1,
+        }));
+        changes.routing(family, &steps)?;
     }
     info!(tun = config.tun, table, "traffic goes through the tunnel");
     Ok(changes)

@@ -80,17 +80,11 @@ impl Undo {
     pub(crate) fn what(&self) -> String {
         match self {
             Self::Table { name } => format!("the nftables table `inet {name}`"),
-            Self::Rule { family, rule } => format!(
-                "the rule `ip {} rule {}`",
-                family.switch(),
-                rule.words().join(" ")
-            ),
+            Self::Rule { family, rule } => {
+                format!("the rule `ip {} rule {}`", family.switch(), rule.words())
+            }
             Self::Route { family, route } => {
-                format!(
-                    "the route `ip {} route {}`",
-                    family.switch(),
-                    route.words().join(" ")
-                )
+                format!("the route `ip {} route {}`", family.switch(), route.words())
             }
             Self::Setting { key, .. } => format!("the kernel setting {key}"),
         }
@@ -101,8 +95,8 @@ impl Undo {
         match self {
             // Adding first makes the deletion succeed whether or not the table is there, in one transaction.
             Self::Table { name } => nft(&format!("table inet {name}\ndelete table inet {name}\n")),
-            Self::Rule { family, rule } => already_gone(rule.change(*family, "del")),
-            Self::Route { family, route } => already_gone(route.change(*family, "del")),
+            Self::Rule { family, rule } => RoutingStep::Rule(rule.clone()).delete(*family),
+            Self::Route { family, route } => RoutingStep::Route(route.clone()).delete(*family),
             Self::Setting {
                 key,
                 set,
@@ -114,13 +108,8 @@ impl Undo {
 }
 
 impl PolicyRule {
-    /// `ip rule add|del …`
-    pub(crate) fn change(&self, family: Family, verb: &str) -> Result<(), HostError> {
-        change(family, "rule", verb, &self.words())
-    }
-
-    fn words(&self) -> Vec<String> {
-        let text = match self {
+    fn words(&self) -> String {
+        match self {
             Self::UnmarkedTo {
                 table,
                 mark,
@@ -131,34 +120,53 @@ impl PolicyRule {
             Self::MainWithoutDefault { priority } => {
                 format!("from all lookup main suppress_prefixlength 0 priority {priority}")
             }
-        };
-        text.split(' ').map(str::to_owned).collect()
+        }
     }
 }
 
 impl TableRoute {
-    /// `ip route add|del …`
-    pub(crate) fn change(&self, family: Family, verb: &str) -> Result<(), HostError> {
-        change(family, "route", verb, &self.words())
-    }
-
-    fn words(&self) -> Vec<String> {
-        let text = match self {
+    fn words(&self) -> String {
+        match self {
             Self::DefaultVia { interface, table } => {
                 format!("default dev {interface} table {table}")
             }
             Self::DefaultUnreachable { table } => {
                 format!("unreachable default metric {LAST_METRIC} table {table}")
             }
-        };
-        text.split(' ').map(str::to_owned).collect()
+        }
     }
 }
 
-fn change(family: Family, object: &str, verb: &str, words: &[String]) -> Result<(), HostError> {
-    let mut args = vec![family.switch(), object, verb];
-    args.extend(words.iter().map(String::as_str));
-    ip(&args)
+/// One step on the way of a family's packets into the tunnel.
+#[derive(Debug, Clone)]
+pub(crate) enum RoutingStep {
+    Rule(PolicyRule),
+    Route(TableRoute),
+}
+
+impl RoutingStep {
+    /// What `ip` is told, without the family; `verb`: `add` or `del`.
+    pub(crate) fn line(&self, verb: &str) -> String {
+        match self {
+            Self::Rule(rule) => format!("rule {verb} {}", rule.words()),
+            Self::Route(route) => format!("route {verb} {}", route.words()),
+        }
+    }
+
+    pub(crate) fn undo(&self, family: Family) -> Undo {
+        match self.clone() {
+            Self::Rule(rule) => Undo::Rule { family, rule },
+            Self::Route(route) => Undo::Route { family, route },
+        }
+    }
+
+    fn delete(&self, family: Family) -> Result<(), HostError> {
+        let line = self.line("del");
+        let args: Vec<&str> = std::iter::once(family.switch())
+            .chain(line.split(' '))
+            .collect();
+        already_gone(ip(&args))
+    }
 }
 
 /// Turns "it is not there" into success: the answers of `ip` for ENOENT, ESRCH, ENODEV and a missing table.

@@ -71,20 +71,24 @@ impl SystemTunnel {
         addresses.extend(network.consumer_v6.map(|v6| IpNet::from(IpAddr::from(v6))));
         let mtu = session.mtu();
         let least = network.consumer_v6.map_or(0, |_| LEAST_WITH_V6);
-        configure_interface(device, &addresses, mtu.mtu().max(least)).await?;
-        // The gate first: from then on nothing goes around the tunnel, whatever the routes say meanwhile. Both undo themselves
-        // when what follows fails.
-        let gate = if gate {
+        let configured = configure_interface(device, &addresses, mtu.mtu().max(least));
+        // The gate before the routes: from then on nothing goes around the tunnel, whatever they say meanwhile. Both undo
+        // themselves when what follows fails.
+        let gated = async {
+            if !gate {
+                return Ok(None);
+            }
             let config = GateConfig {
                 node: node_name(device),
                 tun: device.to_owned(),
                 mark: RoutesConfig::DEFAULT_MARK,
                 hold_on_crash: false,
             };
-            Some(Gate::apply(config, journal).await?)
-        } else {
-            None
+            Gate::apply(config, journal).await.map(Some)
         };
+        let (configured, gate) = tokio::join!(configured, gated);
+        configured?;
+        let gate = gate?;
         let routes = RoutesConfig::new(node_name(device), device, addresses);
         let routes = ConsumerRoutes::apply(routes, journal).await?;
         let limiter = routes.limiter();
