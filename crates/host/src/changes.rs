@@ -5,7 +5,7 @@
 
 use tracing::warn;
 
-use crate::command::{ip_lines, nft};
+use crate::command::{ip_lines, nft_create};
 use crate::journal::{Journal, Place};
 use crate::undo::{Family, RoutingStep, Undo};
 use crate::{HostError, sysctl};
@@ -27,15 +27,14 @@ impl Changes {
         }
     }
 
-    /// Loads a script that makes the table `inet <name>` anew. `hold`: keep it after a crash (see
-    /// [`crate::Held`]).
-    pub(crate) fn table(&mut self, name: &str, script: &str, hold: bool) -> Result<(), HostError> {
+    /// Makes the table `inet <name>` anew, which `block` describes. `hold`: keep it after a crash (see [`crate::Held`]).
+    pub(crate) fn table(&mut self, name: &str, block: &str, hold: bool) -> Result<(), HostError> {
         self.perform(
             Undo::Table {
                 name: name.to_owned(),
             },
             hold,
-            || nft(script),
+            || nft_create(name, block),
         )
     }
 

@@ -24,6 +24,23 @@ pub(crate) fn nft(script: &str) -> Result<(), HostError> {
     run("nft", &["-f", "-"], Some(script)).map(drop)
 }
 
+/// Makes the table `inet <name>` anew, whether or not it is there, in one transaction. `block`: it, as written in a script.
+pub(crate) fn nft_replace(name: &str, block: &str) -> Result<(), HostError> {
+    nft(&format!(
+        "table inet {name}\ndelete table inet {name}\n{block}"
+    ))
+}
+
+/// As [`nft_replace`], sooner where there is none: a deletion waits until every processor has looked away, 20 ms.
+pub(crate) fn nft_create(name: &str, block: &str) -> Result<(), HostError> {
+    match nft(&format!("create table inet {name}\n{block}")) {
+        Err(HostError::CommandFailed { stderr, .. }) if stderr.contains("File exists") => {
+            nft_replace(name, block)
+        }
+        other => other,
+    }
+}
+
 /// Runs `ip` with arguments.
 pub(crate) fn ip(args: &[&str]) -> Result<(), HostError> {
     run("ip", args, None).map(drop)

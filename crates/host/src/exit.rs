@@ -19,7 +19,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tracing::info;
 
 use crate::changes::Changes;
-use crate::command::nft;
+use crate::command::nft_replace;
 use crate::interface::{Attached, check_exists};
 use crate::journal::Journal;
 use crate::{HostError, blocking, name, privilege, sysctl};
@@ -198,7 +198,7 @@ impl State {
 
     fn refresh(&mut self) -> Result<bool, HostError> {
         let (script, carries_v6) = render(&self.config, self.opened)?;
-        nft(&script)?;
+        nft_replace(&self.config.table(), &script)?;
         if carries_v6 && !self.carries_v6 {
             forward_v6(&mut self.changes, &self.config.tun)?;
         }

@@ -33,9 +33,7 @@ impl GateConfig {
             node, tun, mark, ..
         } = self;
         format!(
-            r#"table inet wayfare_gate_{node}
-delete table inet wayfare_gate_{node}
-table inet wayfare_gate_{node} {{
+            r#"table inet wayfare_gate_{node} {{
   chain output {{
     type filter hook output priority filter + 10; policy drop;
     oifname {{ "lo", "{tun}" }} accept

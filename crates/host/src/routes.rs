@@ -101,8 +101,7 @@ impl RoutesConfig {
             );
         }
         format!(
-            "table inet wayfare_route_{node}\ndelete table inet wayfare_route_{node}\n\
-             table inet wayfare_route_{node} {{\n  chain strangers {{\n    \
+            "table inet wayfare_route_{node} {{\n  chain strangers {{\n    \
              type filter hook prerouting priority raw; policy accept;\n{strangers}  }}\n  chain answers {{\n    \
              type filter hook prerouting priority mangle; policy accept;\n    \
              ct mark {mark} meta mark set ct mark\n  }}\n  chain questions {{\n    \

@@ -22,11 +22,11 @@ pub(super) struct Ruleset<'a> {
 }
 
 impl Ruleset<'_> {
-    /// A script that replaces the table, whether or not it exists, in one transaction.
+    /// The table.
     pub(super) fn script(&self) -> String {
         let table = self.config.table();
         format!(
-            "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{}{}{}{}{}{}{}{}}}\n",
+            "table inet {table} {{\n{}{}{}{}{}{}{}{}}}\n",
             self.sets(),
             self.prerouting(),
             self.input(),
