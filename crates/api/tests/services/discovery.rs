@@ -59,6 +59,7 @@ fn proposal(node: u8) -> SignedProposal {
         format: FORMAT,
         provider: nouns::provider().address(),
         node: NodeId([node; 32]),
+        tunnel_key: [8; 32],
         service: ServiceType::vpn(),
         location: Location {
             country: "NL".parse().unwrap(),

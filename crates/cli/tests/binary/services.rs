@@ -96,6 +96,7 @@ fn proposal_of(world: &World, hermes: Address, contact: SocketAddr, now: u64) ->
         format: FORMAT,
         provider: wayfare_identity::Signer::address(&signer),
         node: NodeKey::from_seed([9; 32]).id(),
+        tunnel_key: [8; 32],
         service: ServiceType::vpn(),
         location: Location {
             country: "NL".parse().unwrap(),

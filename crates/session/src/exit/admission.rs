@@ -14,7 +14,8 @@ use crate::{
     Hello, OpenReply, OpenRequest, Refusal, RefusalCode, SessionToken, TunnelNetwork, negotiate,
 };
 
-/// Sessions whose consumer's means are not known yet: what strangers without a deposit can hold while the chain is asked.
+/// Sessions whose consumer's means are not known yet, and those of consumers that turned out to have none: what strangers without a
+/// deposit can hold while the chain is asked, and until they are told. The former take half of the exit's room at most.
 const MAX_UNPROVEN: usize = 256;
 
 /// What the driver knows about a consumer when it asks for admission.
@@ -59,7 +60,8 @@ impl Exit {
     ) -> Result<OpenReply, Refusal> {
         let welcome = negotiate(&Hello::ours(), &request.hello)
             .map_err(|error| Refusal::new(RefusalCode::Incompatible, error.to_string()))?;
-        self.check_room(&request.agreement)?;
+        self.make_room(now);
+        self.check_room(&request.agreement, facts)?;
         self.check_terms(&request.agreement, facts)?;
         request.verify()?;
         let agreement = request.agreement;
@@ -146,9 +148,24 @@ impl Exit {
         }
     }
 
-    fn check_room(&self, agreement: &Agreement) -> Result<(), Refusal> {
+    /// Sessions that are over, and wait only for a consumer without means to hear so, take nobody's place.
+    fn make_room(&mut self, now: Instant) {
+        let told_later = |session: &&ProviderSession| session.verdict.is_some();
+        let waiting = self.roster.values().filter(told_later).count();
+        if waiting >= MAX_UNPROVEN || self.roster.len() >= self.config.max_sessions {
+            let over = self.roster.values().find(told_later);
+            if let Some((slot, verdict)) =
+                over.and_then(|over| Some((over.lease.slot, over.verdict.clone()?)))
+            {
+                self.end(slot, *verdict, now);
+            }
+        }
+    }
+
+    fn check_room(&self, agreement: &Agreement, facts: &AdmissionFacts) -> Result<(), Refusal> {
         let unproven = self.roster.values().filter(|session| !session.proven);
-        if unproven.count() >= MAX_UNPROVEN {
+        let most = MAX_UNPROVEN.min(self.config.max_sessions.div_ceil(2));
+        if facts.funds.is_none() && unproven.count() >= most {
             let message = "too many consumers' deposits are being looked up: try again in a moment";
             return Err(Refusal::new(RefusalCode::Full, message));
         }

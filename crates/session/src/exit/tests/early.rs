@@ -192,9 +192,39 @@ fn few_consumers_wait_for_their_deposit_to_be_looked_up() {
         first.get_or_insert(request.agreement.id);
     }
     let late = request(200, 1);
-    assert_eq!(admit(&mut exit, &late, now), Err(RefusalCode::Full));
+    let unknown = AdmissionFacts {
+        channel: CHANNEL,
+        funds: None,
+        token: [9; 32],
+    };
+    let refused = exit.admit(&late, &unknown, now).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::Full);
     exit.handle_funds(first.unwrap(), Ok(funds(1_000)), now);
-    assert_eq!(admit(&mut exit, &late, now), Ok(()));
+    exit.admit(&late, &unknown, now).unwrap();
+}
+
+#[test]
+fn who_has_no_means_takes_nobodys_place() {
+    let now = start();
+    let mut exit = exit(now);
+    exit.config.max_sessions = 2;
+    let poor = request(20, 1);
+    admit_unproven(&mut exit, &poor, now);
+    // Half of the room is for those who are not known yet.
+    let facts = AdmissionFacts {
+        channel: CHANNEL,
+        funds: None,
+        token: [9; 32],
+    };
+    let refused = exit.admit(&request(21, 2), &facts, now).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::Full);
+    exit.handle_funds(poor.agreement.id, Ok(funds(0)), now);
+    for (consumer, number) in [(21, 3), (22, 4)] {
+        admit(&mut exit, &request(consumer, number), now).unwrap();
+    }
+    assert_eq!(exit.session_count(), 2);
+    let fifth = request(23, 5);
+    assert_eq!(admit(&mut exit, &fifth, now), Err(RefusalCode::Full));
 }
 
 /// Signs a changed request again, with a tunnel key of its own.
