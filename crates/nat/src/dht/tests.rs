@@ -182,6 +182,13 @@ async fn a_stranger_finds_in_five_seconds_though_a_fifth_is_dead_and_a_tenth_lie
     // The dead are dead.
     assert_eq!(silent, Err(DhtError::Silent(1)));
     assert!(found.contains(&offered));
+    // On a busy computer a liar may not be known to anybody yet when the first have found what they wanted.
+    for number in 0..8 {
+        if heard.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        found_by(start(1_020 + number, false), &seeds).await;
+    }
     assert!(heard.load(Ordering::Relaxed) > 0, "no liar was asked");
 }
 
