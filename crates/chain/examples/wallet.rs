@@ -164,9 +164,22 @@ async fn movements(vault: &VaultClient) -> Result<Value, wayfare_payment::ChainE
             VaultEvents::Collected(event) => ("collected", event.consumer, event.amount),
             VaultEvents::Settled(event) => ("settled", event.payee, event.amountPaid),
             VaultEvents::CreditWithdrawn(event) => ("credit_withdrawn", event.payee, event.amount),
+            VaultEvents::SheetSettled(event) => ("settled", event.hermes, event.amountPaid),
+            VaultEvents::ClaimPaid(event) => ("claim_paid", event.payee, event.amount),
             VaultEvents::ExitFinalized(event) => ("exited", event.consumer, event.amount),
             VaultEvents::HermesRegistered(_)
             | VaultEvents::OperatorRotating(_)
+            | VaultEvents::OperatorRotated(_)
+            | VaultEvents::HermesClosing(_)
+            | VaultEvents::LiabilitiesProven(_)
+            | VaultEvents::InsolvencyDeclared(_)
+            | VaultEvents::InsolvencyCured(_)
+            | VaultEvents::Ruined(_)
+            | VaultEvents::ClaimFiled(_)
+            | VaultEvents::CallerRegistered(_)
+            | VaultEvents::MandateChanged(_)
+            // Part of the settlement beside it.
+            | VaultEvents::Relayed(_)
             | VaultEvents::Retained(_)
             | VaultEvents::CollateralRequested(_)
             | VaultEvents::ExitRequested(_)

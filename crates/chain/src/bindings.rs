@@ -14,6 +14,12 @@ alloy::sol!(
 
 alloy::sol!(
     #[sol(all_derives)]
+    Direct,
+    "contracts/artifacts/Direct.json"
+);
+
+alloy::sol!(
+    #[sol(all_derives)]
     Token,
     "contracts/artifacts/Token.json"
 );
@@ -23,3 +29,19 @@ alloy::sol!(
     DepositBox,
     "contracts/artifacts/DepositBox.json"
 );
+
+/// The double of a bridged token, for measurements of gas.
+#[cfg(feature = "devchain")]
+pub mod bridged {
+    alloy::sol!(
+        #[sol(all_derives)]
+        BridgedToken,
+        "contracts/artifacts/BridgedToken.json"
+    );
+
+    alloy::sol!(
+        #[sol(all_derives)]
+        TokenProxy,
+        "contracts/artifacts/TokenProxy.json"
+    );
+}

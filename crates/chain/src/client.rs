@@ -2,7 +2,13 @@
 //! exits). The chain is read again before a failure is declared: what somebody else's transaction did counts as done.
 //! It refuses to know when to settle, and to cache.
 
+mod backing;
+mod batches;
 mod port;
+
+pub use backing::onchain_receipt;
+#[cfg(feature = "devchain")]
+pub(crate) use batches::compact;
 
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, B256, Bytes, U256};
@@ -148,10 +154,7 @@ impl VaultClient {
         hermes: Address,
         sum: Amount,
     ) -> Result<TransactionReceipt, ChainError> {
-        let token = self.token().await?;
-        if token.allowance(self.wallet.address(), self.vault).await? < sum {
-            token.approve(self.vault, sum).await?;
-        }
+        self.approved(sum).await?;
         let call = Vault::addCollateralCall {
             hermesId: hermes,
             amount: sum.units(),

@@ -1,9 +1,11 @@
 //! The vault's EIP-712 messages: what a payee or a consumer signs so that somebody else may send its transaction.
 //! It refuses to send anything.
 
-use alloy::primitives::{Address, B256, U256};
-use wayfare_identity::{Domain, TypedStruct};
+use alloy::primitives::{Address, B256, Bytes, U256};
+use wayfare_identity::{Domain, Signature, TypedStruct};
 use wayfare_payment::Amount;
+
+use crate::bindings::Vault;
 
 /// A payee lets `caller` cash its promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,123 @@ impl ExitConsent {
                 .address(self.hermes)
                 .address(beneficiary)
                 .uint(U256::from(self.nonce))
+                .uint(U256::from(self.deadline)),
+        )
+    }
+}
+
+/// A payee lets a caller settle for it until a day, to nobody but itself and without a fee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mandate {
+    /// Whose settlements.
+    pub payee: Address,
+    /// Promised by which Hermes.
+    pub hermes: Address,
+    /// Who may send them; it must have registered as a caller.
+    pub caller: Address,
+    /// [`Mandate::PAY_OUT`], [`Mandate::CREDIT`], both, or 0 to take the mandate back.
+    pub methods: u8,
+    /// The last day, counted from 1970 in UTC.
+    pub until_day: u16,
+    /// The payee's nonce in the vault, so that an old mandate cannot come back.
+    pub nonce: U256,
+    /// Unix seconds after which the message itself is void.
+    pub deadline: u64,
+}
+
+impl Mandate {
+    /// Tokens to the payee's own address.
+    pub const PAY_OUT: u8 = 1;
+    /// Credit that stays in the vault until the payee takes it.
+    pub const CREDIT: u8 = 2;
+
+    /// What the payee signs.
+    #[must_use]
+    pub fn digest(&self, domain: &Domain) -> B256 {
+        let message = TypedStruct::new(
+            "SettleMandate(address payee,address hermes,address caller,uint256 methods,uint256 untilDay,uint256 \
+             nonce,uint256 deadline)",
+        );
+        domain.digest(
+            &message
+                .address(self.payee)
+                .address(self.hermes)
+                .address(self.caller)
+                .uint(U256::from(self.methods))
+                .uint(U256::from(self.until_day))
+                .uint(self.nonce)
+                .uint(U256::from(self.deadline)),
+        )
+    }
+
+    /// The call that carries it, which anybody may send.
+    #[must_use]
+    pub fn call(&self, signature: &Signature) -> Vault::giveMandateBySigCall {
+        Vault::giveMandateBySigCall {
+            payee: self.payee,
+            hermesId: self.hermes,
+            caller: self.caller,
+            methods: U256::from(self.methods),
+            untilDay: self.until_day,
+            deadline: U256::from(self.deadline),
+            sig: Bytes::copy_from_slice(signature.as_bytes()),
+        }
+    }
+}
+
+/// A Hermes' operator puts many payees' totals under one signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sheet {
+    /// The Hermes.
+    pub hermes: Address,
+    /// Payees and cumulative totals, packed by [`sheet_rows`](crate::sheet_rows).
+    pub rows: Bytes,
+}
+
+impl Sheet {
+    /// What the operator signs.
+    #[must_use]
+    pub fn digest(&self, domain: &Domain) -> B256 {
+        let message = TypedStruct::new("SettleSheet(address hermes,bytes rows)");
+        domain.digest(&message.address(self.hermes).hash_of(&self.rows))
+    }
+}
+
+/// A provider lets `caller` draw from a direct channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrawConsent {
+    /// Whose earnings.
+    pub provider: Address,
+    /// Who locked the money.
+    pub payer: Address,
+    /// Who may send the transaction and earns the promise's fee.
+    pub caller: Address,
+    /// Where the tokens go.
+    pub beneficiary: Address,
+    /// What the provider will have drawn in all.
+    pub total: Amount,
+    /// The most the promise's fee may be.
+    pub max_fee: Amount,
+    /// Unix seconds after which the consent is void.
+    pub deadline: u64,
+}
+
+impl DrawConsent {
+    /// What the provider signs; the domain is that of the contract of direct channels.
+    #[must_use]
+    pub fn digest(&self, domain: &Domain) -> B256 {
+        let message = TypedStruct::new(
+            "DrawConsent(address provider,address payer,address caller,address beneficiary,uint256 total,uint256 \
+             maxFee,uint256 deadline)",
+        );
+        domain.digest(
+            &message
+                .address(self.provider)
+                .address(self.payer)
+                .address(self.caller)
+                .address(self.beneficiary)
+                .uint(self.total.units())
+                .uint(self.max_fee.units())
                 .uint(U256::from(self.deadline)),
         )
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wayfare_payment::ChainError;
 
 use crate::Wallet;
-use crate::bindings::{Token, Vault};
+use crate::bindings::{Direct, Token, Vault};
 
 /// The two delays of a vault, fixed when it is deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,5 +54,23 @@ pub async fn deploy_vault(
         collateralDelay_: seconds(delays.collateral),
     };
     let code = [Vault::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
+    wallet.deploy(Bytes::from(code)).await
+}
+
+/// Deploys a contract of direct channels for a token; `delay` is how long a provider has after a payer asked for the rest.
+///
+/// # Errors
+/// As [`Wallet::call`]; [`ChainError::NoContract`] when there is no token at that address.
+pub async fn deploy_direct(
+    wallet: &Wallet,
+    token: Address,
+    delay: Duration,
+) -> Result<Address, ChainError> {
+    wallet.check_contract(token).await?;
+    let arguments = Direct::constructorCall {
+        token_: token,
+        unlockDelay_: alloy::primitives::aliases::U40::saturating_from(delay.as_secs()),
+    };
+    let code = [Direct::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
     wallet.deploy(Bytes::from(code)).await
 }

@@ -24,3 +24,10 @@ pub fn deposit_address(vault: Address, consumer: Address, hermes: Address) -> Ad
 pub fn consumer_channel(vault: Address, consumer: Address, hermes: Address) -> ChannelId {
     ChannelId::of_deposit(deposit_address(vault, consumer, hermes))
 }
+
+/// The channel of a pair in a contract of direct channels: `keccak256(contract ‖ payer ‖ provider)`.
+#[must_use]
+pub fn direct_channel(contract: Address, payer: Address, provider: Address) -> ChannelId {
+    let pair = [contract.as_slice(), payer.as_slice(), provider.as_slice()].concat();
+    ChannelId(keccak256(pair))
+}

@@ -6,6 +6,8 @@
 //! It refuses to be a production node: no peers, no persistence, no state of past blocks, no queue for transactions whose
 //! nonce is ahead, no blobs; the state root in its headers is zero.
 
+mod evm;
+mod gas;
 mod rpc;
 mod world;
 
@@ -27,6 +29,8 @@ use wayfare_payment::ChainError;
 
 use crate::{Delays, Endpoint, Wallet, deploy_token, deploy_vault};
 
+pub use evm::{Evm, Outcome};
+pub use gas::GasFigures;
 pub use rpc::RpcError;
 use world::World;
 

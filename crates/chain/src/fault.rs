@@ -6,7 +6,7 @@ use alloy::sol_types::SolInterface;
 use alloy::transports::{RpcError, TransportErrorKind};
 use wayfare_payment::ChainError;
 
-use crate::bindings::{Token::TokenErrors, Vault::VaultErrors};
+use crate::bindings::{Direct::DirectErrors, Token::TokenErrors, Vault::VaultErrors};
 
 /// A refusal of a node, before it is known whether it is the contract's or the node's.
 #[derive(Debug)]
@@ -90,6 +90,9 @@ pub fn explain(revert: &Bytes) -> String {
     if let Ok(error) = VaultErrors::abi_decode(revert) {
         return vault(&error);
     }
+    if let Ok(error) = DirectErrors::abi_decode(revert) {
+        return direct(&error);
+    }
     if let Ok(error) = TokenErrors::abi_decode(revert) {
         return token(&error);
     }
@@ -135,6 +138,39 @@ fn vault(error: &VaultErrors) -> String {
                 e.available, e.owed
             )
         }
+        VaultErrors::HermesNotOpen(e) => {
+            format!("the Hermes {} is closing or ruined", e.hermes)
+        }
+        VaultErrors::HermesRuined(e) => {
+            format!("the Hermes {} is ruined: file a claim", e.hermes)
+        }
+        VaultErrors::NotRuined(e) => {
+            format!("the Hermes {} is not ruined: settle with it", e.hermes)
+        }
+        VaultErrors::NoFraud(_) => {
+            "these receipts contradict nothing: an honest Hermes may have signed them".to_owned()
+        }
+        VaultErrors::Solvent(e) => format!(
+            "the Hermes has {} and is proven to owe {}",
+            e.assets, e.liabilities
+        ),
+        VaultErrors::OwedToHolders(e) => format!(
+            "receipts prove that {} is owed, and there is {}",
+            e.liabilities, e.assets
+        ),
+        VaultErrors::ReceiptOfAnother(e) => {
+            format!("the receipt is for another promise, {}", e.promiseHash)
+        }
+        VaultErrors::RowsMalformed(e) => {
+            format!("{} bytes are no whole number of rows, or none", e.length)
+        }
+        VaultErrors::UnknownCaller(e) => {
+            format!(
+                "{} has no number: it must register as a caller first",
+                e.caller
+            )
+        }
+        VaultErrors::UnknownMethods(e) => format!("there is no method {}", e.methods),
         VaultErrors::NotEnough(e) => {
             format!("{} is available, {} was asked for", e.available, e.wanted)
         }
@@ -174,6 +210,30 @@ fn vault(error: &VaultErrors) -> String {
         VaultErrors::ZeroAddress(_) => {
             "an address is zero or the vault's own where it must not be".to_owned()
         }
+    }
+}
+
+/// Errors that the vault has too have been told in its words: a selector says nothing of who reverted.
+fn direct(error: &DirectErrors) -> String {
+    match error {
+        DirectErrors::AboveCeiling(e) => {
+            format!("{} is above the promise's ceiling, {}", e.total, e.ceiling)
+        }
+        DirectErrors::AmountTooLarge(_)
+        | DirectErrors::FeeAboveAmount(_)
+        | DirectErrors::FeeAboveConsent(_)
+        | DirectErrors::NotEnough(_)
+        | DirectErrors::NothingOwed(_)
+        | DirectErrors::NothingRequested(_)
+        | DirectErrors::SignatureHighS(_)
+        | DirectErrors::SignatureInvalid(_)
+        | DirectErrors::SignatureLength(_)
+        | DirectErrors::SignatureV(_)
+        | DirectErrors::TokenCallFailed(_)
+        | DirectErrors::TooEarly(_)
+        | DirectErrors::TooLate(_)
+        | DirectErrors::WrongSigner(_)
+        | DirectErrors::ZeroAddress(_) => format!("{error:?}"),
     }
 }
 

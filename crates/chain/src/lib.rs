@@ -8,15 +8,19 @@ mod deploy;
 mod derive;
 #[cfg(feature = "devchain")]
 pub mod devchain;
+mod direct;
 mod fault;
 pub mod mysterium;
+mod rows;
 mod token;
 mod wallet;
 
-pub use client::{Seen, VaultClient};
-pub use consent::{ExitConsent, SettleConsent};
-pub use deploy::{Delays, deploy_token, deploy_vault};
-pub use derive::{consumer_channel, deposit_address, hermes_id};
+pub use client::{Seen, VaultClient, onchain_receipt};
+pub use consent::{DrawConsent, ExitConsent, Mandate, SettleConsent, Sheet};
+pub use deploy::{Delays, deploy_direct, deploy_token, deploy_vault};
+pub use derive::{consumer_channel, deposit_address, direct_channel, hermes_id};
+pub use direct::{Ceiling, DirectAccount, DirectClient};
 pub use fault::explain;
+pub use rows::{SettleRow, settle_rows, sheet_rows};
 pub use token::TokenClient;
 pub use wallet::{Endpoint, Wallet};

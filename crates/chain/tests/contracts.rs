@@ -2,10 +2,16 @@
 //! faithful by the second. It refuses to look inside the contracts: everything goes through transactions and views.
 #![allow(clippy::unwrap_used)]
 
+#[path = "contracts/arena.rs"]
+mod arena;
 #[path = "contracts/attacks.rs"]
 mod attacks;
+#[path = "contracts/channels.rs"]
+mod channels;
 #[path = "contracts/exits.rs"]
 mod exits;
+#[path = "contracts/fuzz.rs"]
+mod fuzz;
 #[path = "contracts/gas.rs"]
 mod gas;
 #[path = "contracts/hermes.rs"]
@@ -18,6 +24,9 @@ mod model;
 mod net;
 #[path = "contracts/relay.rs"]
 mod relay;
+
+#[path = "contracts/rules.rs"]
+mod rules;
 
 macro_rules! on_both_chains {
     ($($story:ident :: $case:ident),* $(,)?) => {
@@ -64,5 +73,4 @@ on_both_chains! {
     relay::a_relayed_settlement_with_a_fee_is_whole_or_nothing,
     relay::consents_name_caller_beneficiary_amount_and_deadline,
     model::money_is_conserved_over_random_operations,
-    gas::gas_stays_within_the_table,
 }

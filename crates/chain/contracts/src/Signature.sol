@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-/// Who signed a digest. One signature has one encoding here: 65 bytes r ‖ s ‖ v, v 27 or 28, s in the lower half of the
-/// curve's order. Everything else reverts with its cause; nothing recovers to the zero address.
+/// Who signed a digest. One signature has one encoding in each call: 65 bytes r ‖ s ‖ v with v 27 or 28, or, where the call
+/// says so, the two words of EIP-2098; s is in the lower half of the curve's order. Everything else reverts with its cause;
+/// nothing recovers to the zero address.
 library Signature {
     /// Half of the order of secp256k1, rounded down: the largest s that is not the mirror of a smaller one.
     uint256 private constant HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
@@ -14,9 +15,15 @@ library Signature {
 
     function signer(bytes32 digest, bytes calldata signature) internal pure returns (address who) {
         if (signature.length != 65) revert SignatureLength(signature.length);
-        bytes32 r = bytes32(signature[0:32]);
-        bytes32 s = bytes32(signature[32:64]);
-        uint8 v = uint8(signature[64]);
+        who = _recover(digest, uint8(signature[64]), bytes32(signature[0:32]), bytes32(signature[32:64]));
+    }
+
+    /// EIP-2098: the top bit of the second word is v - 27, the rest is s.
+    function compactSigner(bytes32 digest, bytes32 r, bytes32 vs) internal pure returns (address) {
+        return _recover(digest, 27 + uint8(uint256(vs) >> 255), r, bytes32(uint256(vs) << 1 >> 1));
+    }
+
+    function _recover(bytes32 digest, uint8 v, bytes32 r, bytes32 s) private pure returns (address who) {
         if (uint256(s) > HALF_ORDER) revert SignatureHighS();
         if (v != 27 && v != 28) revert SignatureV(v);
         who = ecrecover(digest, v, r, s);

@@ -13,6 +13,9 @@ use crate::bindings::Vault;
 use crate::derive;
 use crate::wallet::amount;
 
+/// `State.Open` of the vault.
+const OPEN: u8 = 0;
+
 impl VaultClient {
     pub(super) async fn consumer_account(
         &self,
@@ -61,7 +64,7 @@ impl VaultClient {
             // What is under notice cannot be counted on.
             collateral: collateral.saturating_sub(amount(account.requested)),
             free: amount(account.free),
-            leaving: !account.requested.is_zero(),
+            leaving: !account.requested.is_zero() || account.state != OPEN,
         })
     }
 

@@ -1,75 +1,49 @@
-//! What each operation costs, held to a table, so that a dearer contract is a decision and not an accident.
-//! Amounts are of everyday size: calldata is priced by its non-zero bytes.
+//! What each operation costs, held to a committed table, so that a dearer contract is a decision and not an accident.
 
-use wayfare_identity::Signer;
-use wayfare_payment::Chain;
+use std::collections::BTreeMap;
 
-use crate::net::{Net, wei};
+use wayfare_chain::devchain::GasFigures;
 
-const TOKEN: u128 = 1_000_000_000_000_000_000;
+/// What a figure may be worse than the table by, in percent.
+const SLACK: u64 = 2;
+/// What the real bridged token takes for a transfer to a new and to a known holder: the double must not be cheaper.
+const REAL_TRANSFER: [(&str, u64); 2] =
+    [("token_transfer_first", 57_086), ("token_transfer", 39_986)];
 
-pub(crate) async fn gas_stays_within_the_table(net: &Net) {
-    let (alice, bob) = (net.actor("alice").await, net.actor("bob").await);
-    net.collateral(1_000 * TOKEN).await;
-    net.deposit(alice.address(), 100 * TOKEN).await;
-    let mut table = Vec::new();
-    let mut row = |what: &'static str, gas: u64, most: u64| table.push((what, gas, most));
+const TABLE: &str = include_str!("../data/gas.json");
 
-    let first_sweep = net.owner.sweep(alice.address(), net.hermes).await.unwrap();
-    row("sweep, first", first_sweep.gas_used, 145_000);
-    net.deposit(alice.address(), 100 * TOKEN).await;
-    row(
-        "sweep, next",
-        net.owner
-            .sweep(alice.address(), net.hermes)
-            .await
-            .unwrap()
-            .gas_used,
-        60_000,
-    );
-
-    for (what, r, most) in [
-        ("collect, first", 1u8, 60_000),
-        ("collect, next", 2, 47_000),
-    ] {
-        let order = net.consumer_order(&alice.signer, u128::from(r) * 12_345 * TOKEN / 1_000, r);
-        row(
-            what,
-            bob.vault.collect(alice.address(), order).await.unwrap().gas,
-            most,
-        );
+#[test]
+fn gas_stays_within_the_table() {
+    let figures = GasFigures::measure();
+    let table: BTreeMap<&str, u64> = serde_json::from_str(TABLE).unwrap();
+    let mut dearer = Vec::new();
+    for (name, gas) in figures.rows() {
+        let known = table.get(name).copied().unwrap_or(0);
+        println!("{name:<30} {gas:>8}  (table {known})");
+        if *gas * 100 > known * (100 + SLACK) {
+            dearer.push(*name);
+        }
     }
-    for (what, r, most) in [
-        ("settle, first, new holder", 1u8, 100_000),
-        ("settle, next", 2, 60_000),
-    ] {
-        let order = net.provider_order(bob.address(), u128::from(r) * 9_876 * TOKEN / 1_000, r);
-        row(what, bob.vault.settle(order).await.unwrap().gas, most);
-    }
-    let mut order = net.provider_order(bob.address(), 30 * TOKEN, 3);
-    order.beneficiary = net.vault;
-    row(
-        "settle into credit, first",
-        bob.vault.settle(order).await.unwrap().gas,
-        60_000,
+    assert!(
+        dearer.is_empty(),
+        "dearer than tests/data/gas.json by more than {SLACK} %: {dearer:?}"
     );
-    let mut order = net.provider_order(bob.address(), 31 * TOKEN, 4);
-    order.beneficiary = net.vault;
-    row(
-        "settle into credit, next",
-        bob.vault.settle(order).await.unwrap().gas,
-        47_000,
+    assert_eq!(
+        figures.rows().len(),
+        table.len(),
+        "the table has other rows"
     );
+}
 
-    for (what, gas, most) in &table {
-        println!("{what:<28} {gas:>8}  (at most {most})");
-    }
-    for (what, gas, most) in table {
+#[test]
+fn the_double_of_the_token_costs_what_the_real_one_costs() {
+    let figures = GasFigures::measure();
+    for (name, real) in REAL_TRANSFER {
+        let gas = figures.of(name).unwrap();
+        let apart = gas.abs_diff(real);
         assert!(
-            gas <= most,
-            "{what} takes {gas} gas, the table allows {most}"
+            apart * 100 <= real,
+            "{name} takes {gas}, the real one {real}"
         );
     }
-    assert_eq!(net.hermes_account().await.operator, net.operator.address());
-    assert!(net.tokens(bob.address()).await > wei(0));
 }
