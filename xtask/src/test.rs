@@ -213,6 +213,7 @@ fn contracts() -> anyhow::Result<()> {
             &["ci", "--ignore-scripts", "--no-audit", "--no-fund"][..],
         ),
         ("node", &["build.mjs", "--check"][..]),
+        ("node", &["mysterium/build.mjs", "--check"][..]),
     ] {
         let mut command = process::command(program, words);
         command.current_dir(&folder);
