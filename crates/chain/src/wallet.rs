@@ -186,14 +186,34 @@ impl Wallet {
         contract: Address,
         call: &C,
     ) -> Result<C::Return, ChainError> {
-        let request = self.request(TxKind::Call(contract), U256::ZERO, call.abi_encode().into());
+        let answer = self.read_raw(contract, call.abi_encode().into()).await?;
+        C::abi_decode_returns(&answer).map_err(|_| ChainError::NoContract(contract))
+    }
+
+    /// Calls a view whose answer is not as its declaration says.
+    pub(crate) async fn read_raw(
+        &self,
+        contract: Address,
+        input: Bytes,
+    ) -> Result<Bytes, ChainError> {
+        let request = self.request(TxKind::Call(contract), U256::ZERO, input);
         let answer = self
             .ask(async { self.provider.call(request).await })
             .await?;
         if answer.is_empty() {
             return Err(ChainError::NoContract(contract));
         }
-        C::abi_decode_returns(&answer).map_err(|_| ChainError::NoContract(contract))
+        Ok(answer)
+    }
+
+    /// A storage slot, for what a contract keeps and shows by no view.
+    ///
+    /// # Errors
+    /// [`ChainError::Unreachable`].
+    pub async fn storage(&self, contract: Address, slot: u64) -> Result<U256, ChainError> {
+        let slot = U256::from(slot);
+        self.ask(async { self.provider.get_storage_at(contract, slot).await })
+            .await
     }
 
     /// Events, oldest first.
@@ -213,7 +233,23 @@ impl Wallet {
         contract: Address,
         call: &C,
     ) -> Result<TransactionReceipt, ChainError> {
-        self.transact(TxKind::Call(contract), U256::ZERO, call.abi_encode().into())
+        let input = call.abi_encode().into();
+        self.transact(TxKind::Call(contract), U256::ZERO, input, None)
+            .await
+    }
+
+    /// As [`Wallet::call`], with this gas limit: an estimate is too low for a call that survives the failure of what it calls.
+    ///
+    /// # Errors
+    /// As [`Wallet::call`].
+    pub async fn call_with_gas<C: SolCall>(
+        &self,
+        contract: Address,
+        call: &C,
+        gas: u64,
+    ) -> Result<TransactionReceipt, ChainError> {
+        let input = call.abi_encode().into();
+        self.transact(TxKind::Call(contract), U256::ZERO, input, Some(gas))
             .await
     }
 
@@ -222,7 +258,9 @@ impl Wallet {
     /// # Errors
     /// As [`Wallet::call`].
     pub async fn deploy(&self, init_code: Bytes) -> Result<Address, ChainError> {
-        let receipt = self.transact(TxKind::Create, U256::ZERO, init_code).await?;
+        let receipt = self
+            .transact(TxKind::Create, U256::ZERO, init_code, None)
+            .await?;
         receipt
             .contract_address
             .ok_or_else(|| ChainError::Refused("the deployment made no contract".to_owned()))
@@ -237,7 +275,8 @@ impl Wallet {
         to: Address,
         wei: U256,
     ) -> Result<TransactionReceipt, ChainError> {
-        self.transact(TxKind::Call(to), wei, Bytes::new()).await
+        self.transact(TxKind::Call(to), wei, Bytes::new(), None)
+            .await
     }
 
     // ------------------------------------------------------------------------------------------------- private
@@ -247,8 +286,9 @@ impl Wallet {
         to: TxKind,
         value: U256,
         input: Bytes,
+        gas: Option<u64>,
     ) -> Result<TransactionReceipt, ChainError> {
-        let (hash, nonce) = self.send(to, value, input.clone()).await?;
+        let (hash, nonce) = self.send(to, value, input.clone(), gas).await?;
         debug!(%hash, nonce, from = %self.address(), "transaction sent");
         let confirmed = self.confirmed(hash).await;
         let mut next = self.next_nonce.lock().await;
@@ -276,11 +316,18 @@ impl Wallet {
     }
 
     /// Takes a nonce, signs and sends; the lock is held until the server has the transaction.
-    async fn send(&self, to: TxKind, value: U256, input: Bytes) -> Result<(B256, u64), ChainError> {
+    async fn send(
+        &self,
+        to: TxKind,
+        value: U256,
+        input: Bytes,
+        gas: Option<u64>,
+    ) -> Result<(B256, u64), ChainError> {
         let mut next = self.next_nonce.lock().await;
         let mut last = Fault::NonceTaken;
         for _ in 0..NONCE_TRIES {
-            match self.send_once(*next, to, value, input.clone()).await {
+            let sent = self.send_once(*next, to, value, input.clone(), gas);
+            match sent.await {
                 Ok((hash, nonce)) => {
                     *next = Some(nonce + 1);
                     return Ok((hash, nonce));
@@ -301,12 +348,18 @@ impl Wallet {
         to: TxKind,
         value: U256,
         input: Bytes,
+        gas: Option<u64>,
     ) -> Result<(B256, u64), Fault> {
         let from = self.address();
-        let estimate = self
-            .provider
-            .estimate_gas(self.request(to, value, input.clone()));
-        let gas = self.asked(async { estimate.await }).await?;
+        let gas_limit = match gas {
+            Some(gas) => gas,
+            None => {
+                let request = self.request(to, value, input.clone());
+                let estimate = self.provider.estimate_gas(request);
+                let gas = self.asked(async { estimate.await }).await?;
+                gas.saturating_mul(GAS_MARGIN) / 100
+            }
+        };
         let fees = self.asked(self.provider.estimate_eip1559_fees()).await?;
         if let Some(cap) = self
             .endpoint
@@ -325,7 +378,7 @@ impl Wallet {
         let transaction = TxEip1559 {
             chain_id: self.endpoint.chain_id,
             nonce,
-            gas_limit: gas.saturating_mul(GAS_MARGIN) / 100,
+            gas_limit,
             max_fee_per_gas: fees.max_fee_per_gas,
             max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
             to,

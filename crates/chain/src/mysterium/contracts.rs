@@ -8,7 +8,7 @@ use serde_json::Value;
 
 // What the contracts' public interface says, written down from their selectors; none of their code.
 alloy::sol! {
-    #![sol(abi)]
+    #![sol(abi, all_derives)]
 
     interface Registry {
         function initialize(address token, address dex, uint256 minimalHermesStake, address channelImplementation, address hermesImplementation, address parentRegistry) external;
@@ -39,6 +39,12 @@ alloy::sol! {
         function minimalHermesStake() external view returns (uint256);
         function token() external view returns (address);
         function dex() external view returns (address);
+
+        event RegisteredIdentity(address indexed identity, address beneficiary);
+        event ConsumerChannelCreated(address indexed identity, address indexed hermes, address channel);
+        event BeneficiaryChanged(address indexed identity, address beneficiary);
+        event RegisteredHermes(address indexed hermes, address operator, bytes url);
+        event HermesURLUpdated(address indexed hermes, bytes url);
     }
 
     interface HermesImplementation {
@@ -78,6 +84,13 @@ alloy::sol! {
         function getChannelId(address identity) external view returns (bytes32);
         function getChannelId(address identity, string kind) external view returns (bytes32);
         function isChannelOpened(bytes32 channel) external view returns (bool);
+
+        event PromiseSettled(address indexed identity, bytes32 indexed channel, address indexed beneficiary, uint256 sent, uint256 fees, bytes32 lock);
+        event NewStake(bytes32 indexed channel, uint256 stake);
+        event FundsWithdrawned(uint256 amount, address beneficiary);
+        event HermesFeeUpdated(uint16 fee, uint64 validFrom);
+        event HermesClosed(uint256 at);
+        event HermesPunishmentActivated(uint256 at);
     }
 
     interface ChannelImplementation {
@@ -90,6 +103,15 @@ alloy::sol! {
         function claimTokens(address token) external;
         function hermes() external view returns (address operator, address contractAddress, uint256 settled);
         function operator() external view returns (address);
+
+        event PromiseSettled(address beneficiary, uint256 amount, uint256 totalSettled, bytes32 lock);
+        event Withdraw(address beneficiary, uint256 amount);
+    }
+
+    interface Erc20 {
+        function balanceOf(address account) external view returns (uint256);
+
+        event Transfer(address indexed from, address indexed to, uint256 value);
     }
 }
 

@@ -1,0 +1,462 @@
+//! The deployed Mysterium contracts, seen by one account: what `payment::Chain` asks for, and the actions around it.
+//!
+//! The contracts are used as they are, so what they leave open is closed here. No promise with a fee for its sender is touched:
+//! whoever sees it may take the fee. A signature is compared with its signer before it is sent: the contracts take whom they
+//! recover. Money that a promise cannot get today is not asked for: such a transaction succeeds, pays nothing and shows the
+//! preimage. It refuses to know when to settle, to cache, and to take an address that it can derive from a server.
+
+mod leaving;
+mod operating;
+mod port;
+mod registering;
+mod settling;
+
+use std::sync::Arc;
+
+use alloy::primitives::{Address, B256, U256};
+use alloy::sol_types::{SolCall, SolValue};
+use wayfare_identity::Signature;
+use wayfare_payment::{Amount, ChainError, ChannelId, SettleOrder};
+
+use super::contracts::{ChannelImplementation, Erc20, HermesImplementation, Registry};
+use super::deployment::{Deployment, KnownHermes};
+use super::{Books, Status};
+use crate::Wallet;
+
+pub use leaving::FastExit;
+pub use registering::{HermesTerms, Registration};
+
+/// Where a channel keeps the nonce of its owner's messages; no view shows it.
+const CHANNEL_NONCE: u64 = 4;
+/// Where a channel of the first version keeps the moment from which its owner may leave.
+const CHANNEL_EXIT: u64 = 5;
+/// Where a Hermes keeps the sum of all stakes; no view shows it.
+const TOTAL_STAKE: u64 = 6;
+
+/// A Hermes, its contract's views in one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HermesState {
+    /// Whose signature its promises carry.
+    pub operator: Address,
+    /// What it is doing.
+    pub status: Status,
+    /// Its share of a settlement now, in 1/10,000.
+    pub fee_basis_points: u16,
+    /// Its share from `fee_from` on: the same, unless a change was announced.
+    pub next_fee_basis_points: u16,
+    /// Unix seconds from which `next_fee_basis_points` holds.
+    pub fee_from: u64,
+    /// Its own stake, which pays no promise.
+    pub stake: Amount,
+    /// The stakes of all providers together, which pay no promise either.
+    pub total_stake: Amount,
+    /// What it can pay out.
+    pub available: Amount,
+    /// The least stake for a first settlement.
+    pub least_stake: Amount,
+    /// The most that one settlement pays, unless the stake is higher.
+    pub most_stake: Amount,
+}
+
+/// A provider's channel at a Hermes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProviderChannel {
+    /// Settled so far.
+    pub settled: Amount,
+    /// The provider's stake.
+    pub stake: Amount,
+    /// The last nonce of its owner's messages.
+    pub nonce: U256,
+}
+
+/// A consumer's channel at a Hermes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerChannel {
+    /// Where tokens go, whether or not there is a contract yet.
+    pub address: Address,
+    /// Whether there is one: without it nobody can collect.
+    pub opened: bool,
+    /// What lies there.
+    pub tokens: Amount,
+    /// Collected so far.
+    pub settled: Amount,
+    /// Unix seconds from which the consumer may take everything; only of a channel of the first version.
+    pub exit_at: Option<u64>,
+}
+
+/// The contracts and the account that acts on them.
+#[derive(Debug, Clone)]
+pub struct MysteriumClient {
+    wallet: Wallet,
+    deployment: Arc<Deployment>,
+    exposure_cap: Option<Amount>,
+    least_payout: Amount,
+}
+
+impl MysteriumClient {
+    /// Touches nothing; [`MysteriumClient::check`] finds out whether this can work.
+    #[must_use]
+    pub fn new(wallet: Wallet, deployment: Deployment) -> Self {
+        Self {
+            wallet,
+            deployment: Arc::new(deployment),
+            exposure_cap: None,
+            least_payout: Amount::ZERO,
+        }
+    }
+
+    /// For a provider: a settlement that would bring less, while more is owed, is not worth its gas. A Hermes that is short of
+    /// money would otherwise be asked again and again for what its own share of the last settlement left it.
+    #[must_use]
+    pub fn with_least_payout(mut self, least: Amount) -> Self {
+        self.least_payout = least;
+        self
+    }
+
+    /// For a Hermes: of no consumer's channel more than this is counted on, since a channel locks nothing and its owner can
+    /// empty it in one transaction. What is signed and not collected then never exceeds it.
+    #[must_use]
+    pub fn with_exposure_cap(mut self, cap: Amount) -> Self {
+        self.exposure_cap = Some(cap);
+        self
+    }
+
+    /// Asks whether the server answers and serves the right chain, and whether registry and known Hermes are what was pinned.
+    ///
+    /// # Errors
+    /// [`ChainError::Unreachable`], [`ChainError::WrongChain`], [`ChainError::NoContract`], [`ChainError::UnknownHermes`];
+    /// [`ChainError::Refused`] when the registry contradicts what was pinned.
+    pub async fn check(&self) -> Result<(), ChainError> {
+        let (expected, found) = (self.deployment.chain_id, self.wallet.chain_id());
+        if expected != found {
+            return Err(ChainError::WrongChain { expected, found });
+        }
+        self.wallet.check().await?;
+        let registry = self.deployment.registry;
+        self.wallet.check_contract(registry).await?;
+        let token = self.wallet.read(registry, &Registry::tokenCall {}).await?;
+        if token != self.deployment.token {
+            return Err(contradiction("token", self.deployment.token, token));
+        }
+        for known in &self.deployment.hermes {
+            self.check_hermes(known).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_hermes(&self, known: &KnownHermes) -> Result<(), ChainError> {
+        let registry = self.deployment.registry;
+        let registered = self
+            .wallet
+            .read(registry, &Registry::isHermesCall { hermes: known.id })
+            .await?;
+        if !registered {
+            return Err(ChainError::UnknownHermes(known.id));
+        }
+        let call = Registry::getHermesCall { hermes: known.id };
+        let answer = self
+            .wallet
+            .read_raw(registry, call.abi_encode().into())
+            .await?;
+        let version = implementation_version(&answer).ok_or(ChainError::NoContract(registry))?;
+        if version != U256::from(known.version.number()) {
+            return Err(ChainError::Refused(format!(
+                "the registry says that {} is of version {version}, {} was expected",
+                known.id,
+                known.version.number()
+            )));
+        }
+        let implementation = self
+            .wallet
+            .read(
+                registry,
+                &Registry::getChannelImplementationCall { version },
+            )
+            .await?;
+        if implementation != known.channel_implementation {
+            return Err(contradiction(
+                "channel implementation",
+                known.channel_implementation,
+                implementation,
+            ));
+        }
+        Ok(())
+    }
+
+    /// The account.
+    #[must_use]
+    pub fn wallet(&self) -> &Wallet {
+        &self.wallet
+    }
+
+    /// What was pinned.
+    #[must_use]
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// The token, for the same account.
+    #[must_use]
+    pub fn token(&self) -> crate::TokenClient {
+        crate::TokenClient::new(self.wallet.clone(), self.deployment.token)
+    }
+
+    /// Where a consumer sends tokens for a Hermes; derived here, no server is trusted.
+    ///
+    /// # Errors
+    /// [`ChainError::UnknownHermes`] when it was not pinned.
+    pub fn deposit_address(
+        &self,
+        consumer: Address,
+        hermes: Address,
+    ) -> Result<Address, ChainError> {
+        self.deployment
+            .deposit_address(consumer, hermes)
+            .ok_or(ChainError::UnknownHermes(hermes))
+    }
+
+    // ------------------------------------------------------------------------------------------------- reading
+
+    /// Reads a Hermes.
+    ///
+    /// # Errors
+    /// [`ChainError::UnknownHermes`] when it was not pinned; else as [`Wallet::read`].
+    pub async fn hermes_state(&self, hermes: Address) -> Result<HermesState, ChainError> {
+        use HermesImplementation as H;
+        self.known(hermes)?;
+        let wallet = &self.wallet;
+        let (operator, status) = tokio::try_join!(
+            wallet.read(hermes, &H::getOperatorCall {}),
+            wallet.read(hermes, &H::getStatusCall {}),
+        )?;
+        let (fee, next, stake, thresholds) = tokio::try_join!(
+            wallet.read(hermes, &H::getActiveFeeCall {}),
+            wallet.read(hermes, &H::lastFeeCall {}),
+            wallet.read(hermes, &H::getHermesStakeCall {}),
+            wallet.read(hermes, &H::getStakeThresholdsCall {}),
+        )?;
+        let (available, total_stake) = tokio::try_join!(
+            wallet.read(hermes, &H::availableBalanceCall {}),
+            wallet.storage(hermes, TOTAL_STAKE),
+        )?;
+        Ok(HermesState {
+            operator,
+            status: Status::from_number(status).ok_or(ChainError::NoContract(hermes))?,
+            // More than a uint16 holds is more than everything.
+            fee_basis_points: fee.saturating_to(),
+            next_fee_basis_points: next.value,
+            fee_from: next.validFrom,
+            stake: Amount::new(stake),
+            total_stake: Amount::new(total_stake),
+            available: Amount::new(available),
+            least_stake: Amount::new(thresholds.least),
+            most_stake: Amount::new(thresholds.most),
+        })
+    }
+
+    /// Reads a provider's channel.
+    ///
+    /// # Errors
+    /// As [`MysteriumClient::hermes_state`].
+    pub async fn provider_channel(
+        &self,
+        provider: Address,
+        hermes: Address,
+    ) -> Result<ProviderChannel, ChainError> {
+        self.channel_of(ChannelId::of_provider(provider, hermes), hermes)
+            .await
+    }
+
+    async fn channel_of(
+        &self,
+        channel: ChannelId,
+        hermes: Address,
+    ) -> Result<ProviderChannel, ChainError> {
+        self.known(hermes)?;
+        let call = HermesImplementation::channelsCall { channel: channel.0 };
+        let found = self.wallet.read(hermes, &call).await?;
+        Ok(ProviderChannel {
+            settled: Amount::new(found.settled),
+            stake: Amount::new(found.stake),
+            nonce: found.lastUsedNonce,
+        })
+    }
+
+    /// Reads a consumer's channel, opened or not.
+    ///
+    /// # Errors
+    /// As [`MysteriumClient::hermes_state`].
+    pub async fn consumer_state(
+        &self,
+        consumer: Address,
+        hermes: Address,
+    ) -> Result<ConsumerChannel, ChainError> {
+        let known = *self.known(hermes)?;
+        let address = self.deposit_address(consumer, hermes)?;
+        let tokens = self.tokens(address).await?;
+        let opened = match self.wallet.check_contract(address).await {
+            Ok(()) => true,
+            Err(ChainError::NoContract(_)) => false,
+            Err(error) => return Err(error),
+        };
+        let mut state = ConsumerChannel {
+            address,
+            opened,
+            tokens,
+            settled: Amount::ZERO,
+            exit_at: None,
+        };
+        if !opened {
+            return Ok(state);
+        }
+        let link = self
+            .wallet
+            .read(address, &ChannelImplementation::hermesCall {})
+            .await?;
+        state.settled = Amount::new(link.settled);
+        if known.version == super::Version::First {
+            let due = self.wallet.storage(address, CHANNEL_EXIT).await?;
+            state.exit_at = (!due.is_zero()).then(|| due.saturating_to());
+        }
+        Ok(state)
+    }
+
+    /// Tokens of an account.
+    ///
+    /// # Errors
+    /// As [`Wallet::read`].
+    pub async fn tokens(&self, account: Address) -> Result<Amount, ChainError> {
+        self.wallet
+            .read(self.deployment.token, &Erc20::balanceOfCall { account })
+            .await
+            .map(Amount::new)
+    }
+
+    /// Whether an identity is registered.
+    ///
+    /// # Errors
+    /// As [`Wallet::read`].
+    pub async fn is_registered(&self, identity: Address) -> Result<bool, ChainError> {
+        self.wallet
+            .read(
+                self.deployment.registry,
+                &Registry::isRegisteredCall { identity },
+            )
+            .await
+    }
+
+    /// Where an identity's earnings go.
+    ///
+    /// # Errors
+    /// As [`Wallet::read`].
+    pub async fn beneficiary(&self, identity: Address) -> Result<Address, ChainError> {
+        self.wallet
+            .read(
+                self.deployment.registry,
+                &Registry::getBeneficiaryCall { identity },
+            )
+            .await
+    }
+
+    // ------------------------------------------------------------------------------------------------- private
+
+    fn known(&self, hermes: Address) -> Result<&KnownHermes, ChainError> {
+        self.deployment
+            .known(hermes)
+            .ok_or(ChainError::UnknownHermes(hermes))
+    }
+
+    fn chain(&self) -> U256 {
+        U256::from(self.wallet.chain_id())
+    }
+}
+
+impl HermesState {
+    /// What a settlement on a channel of this Hermes depends on.
+    #[must_use]
+    pub fn books(&self, channel: &ProviderChannel) -> Books {
+        Books {
+            status: self.status,
+            available: self.available,
+            least_stake: self.least_stake,
+            most_stake: self.most_stake,
+            fee_basis_points: self.fee_basis_points,
+            settled: channel.settled,
+            stake: channel.stake,
+        }
+    }
+}
+
+/// Refuses before gas is spent, and before a preimage is shown, what must not be sent.
+pub(super) fn sound(
+    order: &SettleOrder,
+    chain_id: u64,
+    channel: ChannelId,
+    payer: Address,
+) -> Result<(), ChainError> {
+    let promise = &order.promise.promise;
+    if promise.chain_id != chain_id {
+        return refuse(format!(
+            "the promise is for chain {}, this is {chain_id}",
+            promise.chain_id
+        ));
+    }
+    if promise.channel != channel {
+        return refuse(format!(
+            "the promise is for channel {}, not for {channel}",
+            promise.channel
+        ));
+    }
+    if !promise.fee.is_zero() {
+        return refuse(format!(
+            "the promise pays {} to whoever sends it, and anybody may",
+            promise.fee
+        ));
+    }
+    if order.preimage.hashlock() != promise.hashlock {
+        return refuse("the preimage does not open the promise's hashlock".to_owned());
+    }
+    signed_by(&order.promise.signature, promise.digest(), payer)
+}
+
+fn signed_by(signature: &Signature, digest: B256, signer: Address) -> Result<(), ChainError> {
+    signature
+        .verify(digest, signer)
+        .map_err(|why| ChainError::Refused(why.to_string()))
+}
+
+fn refuse<T>(why: String) -> Result<T, ChainError> {
+    Err(ChainError::Refused(why))
+}
+
+fn contradiction(what: &str, expected: Address, found: Address) -> ChainError {
+    ChainError::Refused(format!(
+        "the registry names {found} as {what}, {expected} was pinned: the wrong registry, or a server that lies"
+    ))
+}
+
+/// The version in what `getHermes` answers: `(operator, version, …)`, whether as four values or as one of four.
+fn implementation_version(answer: &[u8]) -> Option<U256> {
+    let words = answer.len() / 32;
+    let word = |index: usize| U256::abi_decode(answer.get(32 * index..32 * index + 32)?).ok();
+    // One value of four begins with its offset, 32, which is nobody's address.
+    let first = usize::from(words > 2 && word(0)? == U256::from(32));
+    word(first + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_hermes_entry_is_read_as_values_and_as_one_value() {
+        let word = |n: u64| U256::from(n).to_be_bytes::<32>();
+        let values = [word(0xABCD), word(2), word(0), word(128), word(0)].concat();
+        assert_eq!(implementation_version(&values), Some(U256::from(2)));
+        let one = [&word(32)[..], &values].concat();
+        assert_eq!(implementation_version(&one), Some(U256::from(2)));
+        assert_eq!(implementation_version(&[0; 40]), None);
+        assert_eq!(implementation_version(&[]), None);
+    }
+}
