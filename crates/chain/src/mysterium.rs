@@ -13,7 +13,9 @@ mod contracts;
 mod deployment;
 mod messages;
 mod offchain;
+mod rules;
 pub mod vectors;
+mod watch;
 
 pub use addresses::{channel_address, hermes_address, withdrawal_channel};
 pub use arithmetic::{Books, Payout, Status, Unpayable, Way, hermes_fee, payout};
@@ -28,3 +30,7 @@ pub use contracts::{
 pub use deployment::{Deployment, KnownHermes, Version};
 pub use messages::Message;
 pub use offchain::{RecoveryError, http_authorization, open_recovery};
+pub use rules::{
+    Alarm, BATCHED_COLLECT_GAS, OperatorKey, Unsigned, Vigil, collect_threshold, exposure, room,
+};
+pub use watch::{Change, Event, Sighting, Watch};

@@ -14,3 +14,5 @@ mod leaving;
 mod net;
 #[path = "mysterium/settling.rs"]
 mod settling;
+#[path = "mysterium/watch.rs"]
+mod watch;
