@@ -6,10 +6,14 @@
 mod abi;
 #[path = "mysterium/batch.rs"]
 mod batch;
+#[path = "mysterium/gas.rs"]
+mod gas;
 #[path = "mysterium/journey.rs"]
 mod journey;
 #[path = "mysterium/leaving.rs"]
 mod leaving;
+#[path = "mysterium/model.rs"]
+mod model;
 #[path = "mysterium/net.rs"]
 mod net;
 #[path = "mysterium/settling.rs"]
