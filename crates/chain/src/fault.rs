@@ -7,6 +7,7 @@ use alloy::transports::{RpcError, TransportErrorKind};
 use wayfare_payment::ChainError;
 
 use crate::bindings::{Direct::DirectErrors, Token::TokenErrors, Vault::VaultErrors};
+use crate::mysterium::Batch::BatchErrors;
 
 /// A refusal of a node, before it is known whether it is the contract's or the node's.
 #[derive(Debug)]
@@ -95,6 +96,9 @@ pub fn explain(revert: &Bytes) -> String {
     }
     if let Ok(error) = TokenErrors::abi_decode(revert) {
         return token(&error);
+    }
+    if let Ok(error) = BatchErrors::abi_decode(revert) {
+        return batch(&error);
     }
     let reason = alloy::sol_types::decode_revert_reason(revert).filter(|reason| !reason.is_empty());
     reason.unwrap_or_else(|| "reverted without a reason".to_owned())
@@ -234,6 +238,19 @@ fn direct(error: &DirectErrors) -> String {
         | DirectErrors::TooLate(_)
         | DirectErrors::WrongSigner(_)
         | DirectErrors::ZeroAddress(_) => format!("{error:?}"),
+    }
+}
+
+fn batch(error: &BatchErrors) -> String {
+    match error {
+        BatchErrors::GasTooLow(e) => format!(
+            "the batch's gas ends at item {} ({} is left): nothing of it was done, send fewer items or more gas",
+            e.index, e.left
+        ),
+        BatchErrors::ItemsTorn(e) => {
+            format!("{} bytes are no whole number of items", e.length)
+        }
+        BatchErrors::NoContract(e) => format!("there is no contract at {}", e.account),
     }
 }
 

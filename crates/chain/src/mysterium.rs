@@ -14,6 +14,7 @@ mod deployment;
 mod messages;
 mod offchain;
 mod rules;
+mod takings;
 pub mod vectors;
 mod watch;
 
@@ -33,4 +34,5 @@ pub use offchain::{RecoveryError, http_authorization, open_recovery};
 pub use rules::{
     Alarm, BATCHED_COLLECT_GAS, OperatorKey, Unsigned, Vigil, collect_threshold, exposure, room,
 };
+pub use takings::Takings;
 pub use watch::{Change, Event, Sighting, Watch};

@@ -303,7 +303,8 @@ impl Wallet {
             return Ok(receipt);
         }
         // Receipts carry no reason: run it again on the newest state to learn one.
-        let request = self.request(to, value, input);
+        let mut request = self.request(to, value, input);
+        request.gas = gas;
         let reason = self
             .asked(async { self.provider.call(request).await })
             .await;

@@ -6,6 +6,8 @@
 mod abi;
 #[path = "mysterium/batch.rs"]
 mod batch;
+#[path = "mysterium/draining.rs"]
+mod draining;
 #[path = "mysterium/gas.rs"]
 mod gas;
 #[path = "mysterium/journey.rs"]

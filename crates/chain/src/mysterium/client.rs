@@ -3,7 +3,7 @@
 //! The contracts are used as they are, so what they leave open is closed here. No promise with a fee for its sender is touched:
 //! whoever sees it may take the fee. A signature is compared with its signer before it is sent: the contracts take whom they
 //! recover. Money that a promise cannot get today is not asked for: such a transaction succeeds, pays nothing and shows the
-//! preimage. It refuses to know when to settle, to cache, and to take an address that it can derive from a server.
+//! preimage. It refuses to know when to settle, and to take an address that it can derive from a server.
 
 mod leaving;
 mod operating;
@@ -15,12 +15,13 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, U256};
 use alloy::sol_types::{SolCall, SolValue};
+use tokio::sync::Mutex;
 use wayfare_identity::Signature;
 use wayfare_payment::{Amount, ChainError, ChannelId, SettleOrder};
 
 use super::contracts::{ChannelImplementation, Erc20, HermesImplementation, Registry};
 use super::deployment::{Deployment, KnownHermes};
-use super::{Books, Status};
+use super::{Books, Status, Takings};
 use crate::Wallet;
 
 pub use leaving::FastExit;
@@ -84,12 +85,20 @@ pub struct ConsumerChannel {
     pub exit_at: Option<u64>,
 }
 
+/// What a Hermes must know of its own consumers.
+#[derive(Debug, Clone)]
+struct House {
+    hermes: Address,
+    cap: Amount,
+    takings: Arc<Mutex<Takings>>,
+}
+
 /// The contracts and the account that acts on them.
 #[derive(Debug, Clone)]
 pub struct MysteriumClient {
     wallet: Wallet,
     deployment: Arc<Deployment>,
-    exposure_cap: Option<Amount>,
+    house: Option<House>,
     least_payout: Amount,
 }
 
@@ -100,7 +109,7 @@ impl MysteriumClient {
         Self {
             wallet,
             deployment: Arc::new(deployment),
-            exposure_cap: None,
+            house: None,
             least_payout: Amount::ZERO,
         }
     }
@@ -113,11 +122,16 @@ impl MysteriumClient {
         self
     }
 
-    /// For a Hermes: of no consumer's channel more than this is counted on, since a channel locks nothing and its owner can
-    /// empty it in one transaction. What is signed and not collected then never exceeds it.
+    /// For a Hermes. Of no consumer's channel more than `cap` is counted on, since a channel locks nothing and its owner can
+    /// empty it in one transaction: what is signed and not collected then never exceeds it. A channel that paid anybody else
+    /// than its Hermes by a cheque counts as one whose owner is leaving, with nothing in it.
     #[must_use]
-    pub fn with_exposure_cap(mut self, cap: Amount) -> Self {
-        self.exposure_cap = Some(cap);
+    pub fn for_hermes(mut self, cap: Amount, takings: Takings) -> Self {
+        self.house = Some(House {
+            hermes: takings.hermes(),
+            cap,
+            takings: Arc::new(Mutex::new(takings)),
+        });
         self
     }
 

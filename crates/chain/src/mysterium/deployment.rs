@@ -112,3 +112,34 @@ impl Deployment {
         ChannelId::of_deposit(self.deposit_address(consumer, hermes).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysterium::hermes_address;
+
+    #[test]
+    fn the_known_hermes_of_polygon_are_where_the_registry_puts_them() {
+        let polygon = Deployment::polygon();
+        let first = address!("213a1B1d08F2715aE054ade98DEEd8a8F1cc937E");
+        let third = address!("4f7265afc1373317975a306023574BE5Ec87157A");
+        let made_of = [
+            (address!("95327DA500eD6841e161A6b369F6fBA4af8EeDD6"), first),
+            (address!("133cd135ebfaaf074c0068edefb1ca6d22112490"), first),
+            (address!("bb322f4a93f4001d3f2dd07aa957c3e8361e8976"), third),
+        ];
+        assert_eq!(polygon.hermes.len(), made_of.len());
+        for (known, (operator, implementation)) in polygon.hermes.iter().zip(made_of) {
+            let expected = hermes_address(polygon.registry, operator, implementation);
+            assert_eq!(known.id, expected, "{:?}", known.version);
+        }
+        let consumer = Address::repeat_byte(1);
+        let places: std::collections::BTreeSet<_> = polygon
+            .hermes
+            .iter()
+            .map(|known| polygon.deposit_address(consumer, known.id))
+            .collect();
+        assert_eq!(places.len(), made_of.len());
+        assert_eq!(polygon.deposit_address(consumer, consumer), None);
+    }
+}

@@ -16,9 +16,9 @@ use super::client::MysteriumClient;
 use super::contracts::{Erc20, HermesImplementation as H};
 
 /// Blocks that are read again: four minutes of Polygon, several times its deepest reorganisations of late.
-const DEPTH: u64 = 128;
+pub(super) const DEPTH: u64 = 128;
 /// Blocks in one request: what public servers answer.
-const MOST_BLOCKS: u64 = 1_000;
+pub(super) const MOST_BLOCKS: u64 = 1_000;
 /// Channels in one request.
 const MOST_CHANNELS: usize = 100;
 
@@ -86,8 +86,8 @@ pub enum Change {
 pub struct Watch {
     hermes: Address,
     channels: BTreeSet<Address>,
-    /// The first block that was ever to be read.
-    start: u64,
+    /// The first block whose events may still change.
+    floor: u64,
     /// The first block that was not read yet.
     next: u64,
     /// By block and place in it; with the block's hash, which changes when the block does.
@@ -101,7 +101,7 @@ impl Watch {
         Self {
             hermes,
             channels: BTreeSet::new(),
-            start,
+            floor: start,
             next: start,
             seen: BTreeMap::new(),
         }
@@ -120,7 +120,7 @@ impl Watch {
     pub async fn look(&mut self, client: &MysteriumClient) -> Result<Vec<Change>, ChainError> {
         let head = client.wallet().block_number().await?;
         let unread = self.next.min(head.saturating_add(1));
-        let first = unread.saturating_sub(DEPTH).max(self.start);
+        let first = unread.saturating_sub(DEPTH).max(self.floor);
         let mut found = BTreeMap::new();
         let mut from = first;
         while from <= head {
@@ -145,7 +145,8 @@ impl Watch {
         changes.extend(fresh.map(|(_, (_, sighting))| Change::Appeared(*sighting)));
         // What is older will not be read again.
         let next = head.saturating_add(1);
-        self.seen = found.split_off(&(next.saturating_sub(DEPTH), 0));
+        self.floor = next.saturating_sub(DEPTH).max(self.floor);
+        self.seen = found.split_off(&(self.floor, 0));
         self.next = next;
         Ok(changes)
     }

@@ -3,7 +3,7 @@
 use alloy::primitives::{Address, U256};
 use wayfare_chain::mysterium::{HermesImplementation, Status, withdrawal_channel};
 use wayfare_identity::Signer;
-use wayfare_payment::{Amount, Chain, ChannelId, Promise};
+use wayfare_payment::{Chain, ChannelId, Promise};
 
 use crate::net::{HERMES_STAKE, MOST_STAKE, Net, Terms, key, preimage, refused, wei};
 
@@ -89,6 +89,27 @@ async fn the_beneficiary_of_an_order_becomes_the_registered_one() {
     let mut order = net.provider_order(bob.address(), 3_000, 3);
     order.beneficiary = Address::ZERO;
     refused(bob.client.settle(order).await, "burnt");
+}
+
+#[tokio::test]
+async fn two_identities_that_change_their_beneficiary_at_once_both_do() {
+    let net = Net::new().await;
+    let (bob, carol) = (net.registered("bob").await, net.registered("carol").await);
+    net.float(10_000).await;
+    let purse = Address::repeat_byte(0xCC);
+    let mut order = net.provider_order(bob.address(), 1_000, 1);
+    order.beneficiary = purse;
+    // One nonce for both: whoever comes second signs again.
+    let (changed, settled) = tokio::join!(
+        carol.client.set_beneficiary(purse),
+        bob.client.settle(order)
+    );
+    assert!(changed.unwrap().is_some());
+    assert_eq!(settled.unwrap().total, wei(1_000));
+    for identity in [bob.address(), carol.address()] {
+        assert_eq!(net.owner.beneficiary(identity).await.unwrap(), purse);
+    }
+    assert_eq!(net.tokens(purse).await, wei(800));
 }
 
 #[tokio::test]
@@ -347,39 +368,4 @@ async fn a_paused_hermes_settles_and_a_closed_one_does_not() {
     net.pass(300 * 24 * 60 * 60).await;
     operator.client.stake_back(net.hermes, purse).await.unwrap();
     assert_eq!(net.tokens(purse).await, wei(9_420 + HERMES_STAKE));
-}
-
-#[tokio::test]
-async fn a_channel_that_empties_itself_costs_its_hermes_at_most_the_cap() {
-    let net = Net::new().await;
-    let (alice, accomplice) = (net.registered("alice").await, net.actor("mallory").await);
-    net.top_up(alice.address(), 1_000).await;
-    let capped = net.owner.clone().with_exposure_cap(wei(150));
-    let account = capped.consumer(alice.address(), net.hermes).await.unwrap();
-    assert_eq!(account.balance, wei(150));
-    // Alice signs 150 away, which is as far as her Hermes goes, and then all of it to whoever sends her own cheque.
-    let honest = net.consumer_order(&alice.signer, 150, 1);
-    let promise = Promise {
-        fee: wei(999),
-        ..net.consumer_order(&alice.signer, 1_000, 2).promise.promise
-    };
-    let drain = promise.sign(&alice.signer).unwrap();
-    let call = wayfare_chain::mysterium::ChannelImplementation::settlePromiseCall {
-        amount: promise.amount.units(),
-        fee: promise.fee.units(),
-        preimage: preimage(2).0,
-        signature: drain.signature.as_bytes().to_vec().into(),
-    };
-    let channel = net
-        .owner
-        .deposit_address(alice.address(), net.hermes)
-        .unwrap();
-    accomplice.call(channel, &call).await.unwrap();
-    assert_eq!(net.tokens(accomplice.address()).await, wei(999));
-    // The chain counts the drained sum as collected: nothing can be had for the honest promise, and nothing is tried.
-    let collected = capped.collect(alice.address(), honest).await.unwrap();
-    assert_eq!((collected.total, collected.transaction), (wei(1_000), None));
-    assert_eq!(net.tokens(net.hermes).await, wei(HERMES_STAKE + 1));
-    let account = capped.consumer(alice.address(), net.hermes).await.unwrap();
-    assert_eq!(account.balance, Amount::ZERO);
 }

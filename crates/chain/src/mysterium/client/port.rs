@@ -33,16 +33,34 @@ impl MysteriumClient {
         hermes: Address,
     ) -> Result<ConsumerAccount, ChainError> {
         let channel = self.consumer_state(consumer, hermes).await?;
-        let tokens = if channel.opened {
-            channel.tokens
-        } else {
-            Amount::ZERO
-        };
-        Ok(ConsumerAccount {
-            balance: self.exposure_cap.map_or(tokens, |cap| tokens.min(cap)),
+        let mut account = ConsumerAccount {
+            balance: if channel.opened {
+                channel.tokens
+            } else {
+                Amount::ZERO
+            },
             collected: channel.settled,
             exit_at: channel.exit_at,
-        })
+        };
+        let house = self.house.as_ref().filter(|house| house.hermes == hermes);
+        if let Some(house) = house {
+            account.balance = account.balance.min(house.cap);
+            // The channel was read first: what it calls settled is in the takings by now, if it was paid to us.
+            let mut takings = house.takings.lock().await;
+            takings
+                .catch_up(&self.wallet, self.deployment.token)
+                .await?;
+            let paid = takings.of(channel.address);
+            if paid < channel.settled {
+                tracing::warn!(%consumer, settled = %channel.settled, %paid, "a channel paid somebody else: nothing is promised for it any more");
+                account = ConsumerAccount {
+                    balance: Amount::ZERO,
+                    collected: paid,
+                    exit_at: Some(0),
+                };
+            }
+        }
+        Ok(account)
     }
 
     async fn collect_from(
