@@ -10,6 +10,8 @@ mod batch;
 mod draining;
 #[path = "mysterium/gas.rs"]
 mod gas;
+#[path = "mysterium/house.rs"]
+mod house;
 #[path = "mysterium/journey.rs"]
 mod journey;
 #[path = "mysterium/leaving.rs"]

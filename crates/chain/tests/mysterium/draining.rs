@@ -14,7 +14,7 @@ fn house(net: &Net) -> MysteriumClient {
 }
 
 /// Alice's own cheque, which pays nearly all of it to whoever sends it.
-async fn drain(net: &Net, alice: &Actor, by: &Actor, amount: u128, fee: u128) {
+pub(crate) async fn drain(net: &Net, alice: &Actor, by: &Actor, amount: u128, fee: u128) {
     let promise = Promise {
         fee: wei(fee),
         ..net.consumer_order(&alice.signer, amount, 2).promise.promise
