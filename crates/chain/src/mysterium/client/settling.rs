@@ -209,7 +209,8 @@ impl MysteriumClient {
         match sent {
             Ok(receipt) => {
                 // A server that lags shows less than the transaction's own event.
-                let told = before.settled.saturating_add(moved(&receipt, channel));
+                let told = payout.settled.min(moved(&receipt, channel));
+                let told = before.settled.saturating_add(told);
                 let settled = Settled {
                     transaction: Some(receipt.transaction_hash),
                     total: total.map_or(told, |now| now.settled.max(told)),
