@@ -125,10 +125,18 @@ impl Observations {
             None => {}
         }
         if self.heard.len() == MAX_OBSERVERS {
-            self.heard.remove(0);
+            self.forget_one();
         }
         self.heard.push(Observation { by, seen });
         true
+    }
+
+    /// The oldest of those who spoke unasked, and only without such a one the oldest of all: many peers in a short time must not
+    /// push out the observers by whom the NAT's class is known.
+    fn forget_one(&mut self) {
+        let unasked = |heard: &Observation| !self.asked.contains(&heard.by);
+        let oldest = self.heard.iter().position(unasked).unwrap_or(0);
+        self.heard.remove(oldest);
     }
 
     /// A flow that another socket has just begun was seen there: how far a NAT that numbers all flows has counted meanwhile.
@@ -344,6 +352,26 @@ mod tests {
             last_port: 3001,
         };
         assert_eq!(observations.class(), expect);
+    }
+
+    #[test]
+    fn many_peers_do_not_push_out_whom_we_asked() {
+        let mut observations = Observations::default();
+        for (n, port) in [(1, 3000), (2, 3001)] {
+            let relay = SocketAddr::from(([n, 1, 1, 1], 9));
+            observations.asking(relay);
+            observations.observe(relay, SocketAddr::from(([9, 9, 9, 9], port)));
+        }
+        for port in 1..=100 {
+            let peer = SocketAddr::from(([3, 1, 1, 1], port));
+            observations.observe(peer, SocketAddr::from(([9, 9, 9, 9], 4000 + port)));
+        }
+        let expect = NatClass::Sequential {
+            delta: 1,
+            last_port: 3001,
+        };
+        assert_eq!(observations.class(), expect);
+        assert!(observations.candidates().len() <= MAX_OBSERVERS + usize::from(PREDICTED_PORTS));
     }
 
     #[test]
