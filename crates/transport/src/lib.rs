@@ -7,6 +7,7 @@
 
 pub mod carrier;
 pub mod clock;
+mod depth;
 pub mod pump;
 pub mod quic;
 pub mod socket;
@@ -15,6 +16,7 @@ pub mod tun;
 
 pub use carrier::{Kind as PipeKind, Pipe, PipeDial, PipeDoor, PipeError, dial_pipe, open_pipe};
 pub use clock::Clock;
+pub use depth::router_depth;
 pub use pump::{Plane, Pump, PumpError, PumpStats, Released};
 pub use quic::{
     BiStream, DialError, FULL_PAYLOAD, LEAST_PAYLOAD, PathPace, Protocol, QuicEndpoint, QuicError,

@@ -3,6 +3,7 @@
 
 mod again;
 mod calls;
+mod depth;
 mod elsewhere;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,6 +26,7 @@ use wayfare_transport::{Carried, Clock, Probes, SharedSocket, is_virtual};
 
 use self::again::Came;
 use self::calls::{Calling, Early};
+use self::depth::Depths;
 use self::elsewhere::Elsewheres;
 use super::birthday::{Extras, Heard};
 use super::carriers::{Carriers, Turn};
@@ -95,6 +97,7 @@ pub(super) struct Driver {
     calls: FuturesUnordered<BoxFuture<'static, Came>>,
     early: Early,
     counting: FuturesUnordered<BoxFuture<'static, Counted>>,
+    depths: Depths,
     /// Callers who look around first, and until when.
     looking: Vec<(Instant, Calling)>,
     /// Whom we asked how they see us, with what they have to repeat.
@@ -150,6 +153,7 @@ impl Driver {
             calls: FuturesUnordered::new(),
             early: Early::default(),
             counting: FuturesUnordered::new(),
+            depths: Depths::default(),
             looking: Vec::new(),
             asked: HashMap::new(),
             seen_by: Vec::new(),
@@ -210,6 +214,7 @@ impl Driver {
                     }
                     self.take(ring);
                 }
+                depth = self.depths.next() => self.place.lies_deep(depth),
                 Some((link, done)) = self.closed.next(), if !self.closed.is_empty() => self.close(link, done).await,
                 Ok(()) = self.mapped.changed() => self.mapped().await,
                 turn = self.carriers.turn() => self.take_turn(turn).await,
@@ -223,6 +228,7 @@ impl Driver {
     /// Lets a relay ring us from now on, over plain UDP if it answers.
     async fn attach(&mut self, relay: NodeAddress) {
         self.ask(relay);
+        self.depths.measure(relay.at);
         self.carriers.watch(relay, true, Clock::now());
         self.swarm.attach(relay).await;
     }
@@ -579,6 +585,11 @@ impl Driver {
                 link.finder.network_changed(now);
             }
             self.ask_at = now;
+            self.depths.forget();
+            let relays = self.relays.iter().map(|relay| relay.at);
+            relays
+                .chain(self.relays_of_links().iter().map(|relay| relay.at))
+                .for_each(|relay| self.depths.measure(relay));
             self.tell_everybody().await;
         }
         if now >= self.ask_at {

@@ -14,6 +14,7 @@ pub(super) struct Place {
     observations: Observations,
     manual: Vec<SocketAddr>,
     mapped: Option<SocketAddr>,
+    depth: Option<u8>,
 }
 
 impl Place {
@@ -25,6 +26,7 @@ impl Place {
             local,
             manual,
             mapped: None,
+            depth: None,
         }
     }
 
@@ -55,8 +57,14 @@ impl Place {
         if changed {
             self.observations.network_changed(local.clone());
             self.local = local;
+            self.depth = None;
         }
         changed
+    }
+
+    /// How many routers of our own are in front of us, as a TTL that passes them and dies soon after.
+    pub(super) fn lies_deep(&mut self, depth: Option<u8>) {
+        self.depth = depth;
     }
 
     /// The router forwards from there, or does no more. Says whether that is news.
@@ -76,6 +84,7 @@ impl Place {
         let manual = self.manual.iter();
         candidates.extend(manual.map(|at| Candidate::new(CandidateKind::Manual, *at)));
         Description::new(ephemeral, candidates, self.observations.class())
+            .with_depth(self.depth)
             .with_capabilities(Capabilities::BIRTHDAY)
     }
 }

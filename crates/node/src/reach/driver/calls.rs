@@ -140,6 +140,7 @@ impl Driver {
         let all = relays.clone();
         let relays = self.within_reach(relays);
         for relay in &relays {
+            self.depths.measure(relay.at);
             // A pipe that stands is used as long as it does.
             if self.carriers.address(relay.node).is_none() {
                 self.ask(*relay);
@@ -313,8 +314,9 @@ impl Driver {
             link.hear(&word, us, seen);
         }
         let relay = link.relay_in_use();
-        // What we learned of ourselves since the offer was sent.
-        if offered.as_ref() != Some(&self.place.description(ephemeral.public())) {
+        // What we learned of ourselves since the offer was sent; how deep we lie is of use to us alone.
+        let ours = self.place.description(ephemeral.public());
+        if offered.is_none_or(|told| ours.with_depth(told.depth) != told) {
             self.tell(id).await;
         }
         let (closer, closed) = oneshot::channel();
