@@ -21,8 +21,10 @@ use crate::canonical;
 const MOST: u8 = 10;
 /// The first router may be a firewall, which notes only what passes it.
 const LEAST: u8 = 2;
-/// Our own routers are near; whoever sits behind a satellite learns it from the second look.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// Between two answers. Our own routers are near; whoever sits behind a satellite learns it in the next network.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// What is nearer than a public router answers sooner, or not: routers ration such answers.
+const GRACE: Duration = Duration::from_millis(20);
 /// Means nothing to anybody: whoever gets it drops it as junk.
 const KNOCK: [u8; 8] = [0; 8];
 /// A control message with an error and an address takes 48.
@@ -39,22 +41,20 @@ pub async fn router_depth(to: SocketAddr) -> Option<u8> {
         .collect();
     let mut nearest: Option<u8> = None;
     let mut own = 0;
-    let look = async {
-        while let Some((ttl, router)) = hops.next().await {
-            match router {
-                Ok(router) if is_public(router) => {
-                    nearest = Some(nearest.map_or(ttl, |known| known.min(ttl)));
-                }
-                Ok(_) => own += 1,
-                Err(error) => tracing::trace!(ttl, %error, "no router says that a hop ended there"),
+    // Those before the nearest public one are our own: when all of them are heard nothing nearer can come.
+    while nearest != Some(own + 1) {
+        let patience = nearest.map_or(PATIENCE, |_| GRACE);
+        let Ok(Some((ttl, router))) = timeout(patience, hops.next()).await else {
+            break;
+        };
+        match router {
+            Ok(router) if is_public(router) => {
+                nearest = Some(nearest.map_or(ttl, |known| known.min(ttl)));
             }
-            // Those before it are our own: nothing nearer can come.
-            if nearest == Some(own + 1) {
-                return;
-            }
+            Ok(_) => own += 1,
+            Err(error) => tracing::trace!(ttl, %error, "no router says that a hop ended there"),
         }
-    };
-    let _ = timeout(PATIENCE, look).await;
+    }
     nearest.map(|ttl| ttl.max(LEAST))
 }
 

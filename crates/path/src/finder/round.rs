@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Finder;
+use crate::candidate::CandidateKind;
 use crate::observation::NatClass;
 use crate::outcome::{Obstacle, Outcome};
 use crate::secret::Role;
@@ -69,10 +70,12 @@ impl Finder {
         // Held back only if the peer knows the port that our openers come from.
         let is_known = match self.ours.nat {
             NatClass::Open | NatClass::EndpointIndependent => true,
-            NatClass::Unknown
-            | NatClass::Sequential { .. }
-            | NatClass::Random
-            | NatClass::UdpBlocked => false,
+            // One observer knows it: most NATs show others the same.
+            NatClass::Unknown => {
+                let mut candidates = self.ours.candidates().iter();
+                candidates.any(|candidate| candidate.kind == CandidateKind::Observed)
+            }
+            NatClass::Sequential { .. } | NatClass::Random | NatClass::UdpBlocked => false,
         };
         self.rounds = self.rounds.wrapping_add(1);
         self.upgrade_at = None;
