@@ -33,7 +33,7 @@ const sha256 = Object.fromEntries(
   names.map((name) => [name, createHash("sha256").update(texts[name]).digest("hex")]),
 );
 const settings = {
-  optimizer: { enabled: true, runs: 2_000 },
+  optimizer: { enabled: true, runs: 200 },
   viaIR: true,
   evmVersion: "cancun",
   metadata: { bytecodeHash: "none", appendCBOR: false },
@@ -57,7 +57,7 @@ function guards() {
 /** The sources without one guard, and the contract that had it. */
 function without(guard) {
   const removed = new RegExp(`//@guard ${guard}$`);
-  const added = new RegExp(`//@weak ${guard}: `);
+  const added = new RegExp(`//@weak ${guard}: `, "g");
   let contract = "Vault";
   const sources = {};
   for (const [name, text] of Object.entries(texts)) {

@@ -160,11 +160,15 @@ async fn movements(vault: &VaultClient) -> Result<Value, wayfare_payment::ChainE
             VaultEvents::CollateralWithdrawn(event) => {
                 ("collateral_withdrawn", event.hermes, event.amount)
             }
-            VaultEvents::Deposited(event) => ("deposited", event.consumer, event.amount),
+            VaultEvents::Deposited(event) => {
+                let (consumer, amount) = wayfare_chain::unpacked(event.consumerAndAmount);
+                ("deposited", consumer, amount.units())
+            }
             VaultEvents::Collected(event) => ("collected", event.consumer, event.amount),
             VaultEvents::Settled(event) => ("settled", event.payee, event.amountPaid),
             VaultEvents::CreditWithdrawn(event) => ("credit_withdrawn", event.payee, event.amount),
             VaultEvents::SheetSettled(event) => ("settled", event.hermes, event.amountPaid),
+            VaultEvents::Credited(event) => ("credited", event.hermes, event.amount),
             VaultEvents::ClaimPaid(event) => ("claim_paid", event.payee, event.amount),
             VaultEvents::ExitFinalized(event) => ("exited", event.consumer, event.amount),
             VaultEvents::HermesRegistered(_)
@@ -180,6 +184,7 @@ async fn movements(vault: &VaultClient) -> Result<Value, wayfare_payment::ChainE
             | VaultEvents::MandateChanged(_)
             // Part of the settlement beside it.
             | VaultEvents::Relayed(_)
+            | VaultEvents::PromiseSettled(_)
             | VaultEvents::Retained(_)
             | VaultEvents::CollateralRequested(_)
             | VaultEvents::ExitRequested(_)

@@ -7,8 +7,6 @@ mod batches;
 mod port;
 
 pub use backing::onchain_receipt;
-#[cfg(feature = "devchain")]
-pub(crate) use batches::compact;
 
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, B256, Bytes, U256};

@@ -6,6 +6,7 @@ use wayfare_identity::{Domain, Signature, TypedStruct};
 use wayfare_payment::Amount;
 
 use crate::bindings::Vault;
+use crate::rows::compact;
 
 /// A payee lets `caller` cash its promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub struct Mandate {
     pub payee: Address,
     /// Promised by which Hermes.
     pub hermes: Address,
-    /// Who may send them; it must have registered as a caller.
+    /// Who may send them: a registered caller, or the Hermes itself, whose operator then books credit and nothing else.
     pub caller: Address,
     /// [`Mandate::PAY_OUT`], [`Mandate::CREDIT`], both, or 0 to take the mandate back.
     pub methods: u8,
@@ -167,6 +168,21 @@ impl Sheet {
     pub fn digest(&self, domain: &Domain) -> B256 {
         let message = TypedStruct::new("SettleSheet(address hermes,bytes rows)");
         domain.digest(&message.address(self.hermes).hash_of(&self.rows))
+    }
+
+    /// The call that carries it; `method` is one of [`Mandate`]'s.
+    #[must_use]
+    pub fn call(&self, method: u8, signature: &Signature) -> Vault::settleSheetCall {
+        let (r, vs) = compact(signature);
+        let mut to = B256::ZERO;
+        to.0[..20].copy_from_slice(self.hermes.as_slice());
+        to.0[31] = method;
+        Vault::settleSheetCall {
+            hermesAndMethod: to,
+            r,
+            vs,
+            rows: self.rows.clone(),
+        }
     }
 }
 

@@ -21,6 +21,6 @@ pub use deploy::{Delays, deploy_direct, deploy_token, deploy_vault};
 pub use derive::{consumer_channel, deposit_address, direct_channel, hermes_id};
 pub use direct::{Ceiling, DirectAccount, DirectClient};
 pub use fault::explain;
-pub use rows::{SettleRow, settle_rows, sheet_rows};
+pub use rows::{SettleRow, settle_rows, sheet_rows, sheet_total, unpacked};
 pub use token::TokenClient;
 pub use wallet::{Endpoint, Wallet};

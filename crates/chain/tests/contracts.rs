@@ -8,6 +8,8 @@ mod arena;
 mod attacks;
 #[path = "contracts/channels.rs"]
 mod channels;
+#[path = "contracts/crowds.rs"]
+mod crowds;
 #[path = "contracts/exits.rs"]
 mod exits;
 #[path = "contracts/fuzz.rs"]
@@ -27,6 +29,8 @@ mod relay;
 
 #[path = "contracts/rules.rs"]
 mod rules;
+#[path = "contracts/short.rs"]
+mod short;
 
 macro_rules! on_both_chains {
     ($($story:ident :: $case:ident),* $(,)?) => {
@@ -72,5 +76,9 @@ on_both_chains! {
     relay::a_relayer_earns_the_consented_fee_once,
     relay::a_relayed_settlement_with_a_fee_is_whole_or_nothing,
     relay::consents_name_caller_beneficiary_amount_and_deadline,
+    crowds::a_batch_collects_and_settles_for_many,
+    crowds::an_operator_books_credit_by_its_own_transaction,
+    crowds::ones_own_settlement_goes_the_short_way,
+    crowds::a_relayer_draws_for_a_provider_and_earns_its_fee,
     model::money_is_conserved_over_random_operations,
 }

@@ -28,15 +28,19 @@ abstract contract Earnings is Backing {
     uint256 private constant PAY_OUT = 1;
     uint256 private constant CREDIT = 2;
 
-    /// Where the members of a `Provider` begin in its slot; batches read and write it as one word.
-    uint256 private constant CREDIT_AT = 96;
-    uint256 private constant METHODS_AT = 208;
-    uint256 private constant MANDATE_AT = 210;
-    uint256 private constant MANDATE_MASK = type(uint32).max >> 2;
-    uint256 private constant UNTIL_AT = 240;
+    /// The number of a mandate to the Hermes itself, whoever its operator is: the largest of thirty bits. It is for CREDIT alone.
+    uint32 private constant OPERATOR = (1 << 30) - 1;
 
-    /// A row of `settleMany`: payee 20 ‖ amount 12 ‖ R 32 ‖ the operator's signature 65.
-    uint256 private constant ROW = 129;
+    /// Where the members of a `Provider` begin in its slot; what is done every day reads and writes it as one word.
+    uint256 private constant CREDIT_AT = 96;
+    uint256 private constant RATE_AT = 192;
+    uint256 private constant UNTIL_AT = 208;
+    uint256 private constant MANDATE_AT = 224;
+    /// And `free` in the first slot of a `Hermes`.
+    uint256 private constant FREE_AT = 160;
+
+    /// A row of `settleMany`: payee 20 ‖ amount 12 ‖ R 32 ‖ r 32 ‖ vs 32, the operator's signature in two words.
+    uint256 private constant ROW = 128;
     /// A row of `settleSheet`: payee 20 ‖ amount 12.
     uint256 private constant SHEET_ROW = 32;
 
@@ -54,10 +58,15 @@ abstract contract Earnings is Backing {
     );
     /// Out of what a settlement brought, to whom the payee let send it.
     event Relayed(address indexed payee, address indexed caller, uint256 fee);
-    /// Which payees and totals is in the call's rows; `amountPaid` is the sum of all steps.
+    /// One row of a batch: hermes 20 ‖ total settled 12, and R.
+    event PromiseSettled(address indexed payee, bytes32 hermesAndTotal, bytes32 R);
+    /// A batch. Which payees and totals is in the call's rows; `amountPaid` is the sum of all steps. `rowsHash` is 0 where each row
+    /// has an event of its own.
     event SheetSettled(
         address indexed hermes, address indexed caller, uint256 method, bytes32 rowsHash, uint256 amountPaid
     );
+    /// Which payees and totals is in the call's rows; `amount` is the sum of what became credit.
+    event Credited(address indexed hermes, uint256 amount);
     event CreditWithdrawn(address indexed payee, address indexed hermes, address beneficiary, uint256 amount);
 
     error FeeAboveConsent(uint256 fee, uint256 maxFee);
@@ -83,12 +92,16 @@ abstract contract Earnings is Backing {
         paid = _settle(id, msg.sender, hermesId, amount, 0, R, beneficiary, false);
     }
 
-    /// The everyday settlement in the fewest bytes: the payee's own, to its own address, a promise without a fee, the
-    /// signature in two words (EIP-2098). (Its name has a small selector: selectors are compared in order.)
-    function settleSingle(address hermesId, uint256 amount, bytes32 R, bytes32 r, bytes32 vs) external returns (uint256 paid) {
-        bytes32 id = _accountId(msg.sender, hermesId);
-        _ofOperator(_hermes[hermesId], Signature.compactSigner(promiseDigest(id, amount, 0, R), r, vs));
-        paid = _settle(id, msg.sender, hermesId, amount, 0, R, msg.sender, false);
+    /// The everyday settlement in the fewest bytes: the payee's own promise, without a fee, paid to its own address. In the first
+    /// word: hermes 20 ‖ amount 12; the signature in two words (EIP-2098). (Some names here have small selectors: they are
+    /// compared in order.)
+    function drawToPayee(uint256 hermesAndAmount, bytes32 R, bytes32 r, bytes32 vs) external {
+        _single(hermesAndAmount, R, r, vs, false);
+    }
+
+    /// The same, kept here as credit, which is the payee's alone and can be taken out whenever it likes.
+    function keepCredit(bytes32 hermesAndAmount, bytes32 R, bytes32 r, bytes32 vs) external {
+        _single(uint256(hermesAndAmount), R, r, vs, true);
     }
 
     /// The payee's own settlement, with the receipt that came with the promise. It reaches all the collateral of a Hermes that
@@ -156,7 +169,7 @@ abstract contract Earnings is Backing {
         if (number != 0) return number;
         number = ++_callers;
         // Two bits of a mandate are its methods.
-        if (number > type(uint32).max >> 2) revert AmountTooLarge(number);
+        if (number >= OPERATOR) revert AmountTooLarge(number);
         callerNumber[msg.sender] = number;
         emit CallerRegistered(msg.sender, number);
     }
@@ -191,50 +204,67 @@ abstract contract Earnings is Backing {
     /// A wrong signature ends the whole call. `method` says where all of the money goes.
     function settleMany(address hermesId, uint256 method, bytes calldata rows) external returns (uint256 paid) {
         if (rows.length == 0 || rows.length % ROW != 0) revert RowsMalformed(rows.length);
-        Batch memory batch = _begin(hermesId, method, rows.length / ROW);
-        for (uint256 i = 0; i < rows.length; i += ROW) {
-            bytes calldata row = rows[i:i + ROW];
-            address payee = address(bytes20(row[:20]));
-            uint256 amount = uint96(bytes12(row[20:32]));
-            bytes32 R = bytes32(row[32:64]);
-            bytes32 id = _accountId(payee, hermesId);
-            address signer = Signature.signer(promiseDigest(id, amount, 0, R), row[64:]);
-            if (signer != batch.operator) _ofOperator(_hermes[hermesId], signer);
-            uint256 step = _advance(batch, id, payee, amount);
-            if (step != 0) emit Settled(payee, hermesId, step, amount, R);
-        }
-        _finish(hermesId, batch);
-        paid = batch.paid;
+        Hermes storage h = _unruined(hermesId);
+        Batch memory batch = _begin(h, method);
+        (uint256 start, uint256 end) = _promised(h, batch.operator, hermesId, rows);
+        uint256 leaves;
+        (paid, leaves) = _advance(batch, hermesId, start, end);
+        _announce(hermesId, start, end, rows);
+        _finish(h, method, paid, leaves, start, end);
+        emit SheetSettled(hermesId, msg.sender, method, 0, paid);
     }
 
-    /// Many totals under one signature of the operator over all rows. Otherwise as `settleMany`; there is no R to publish, so
-    /// one event stands for all.
-    function settleSheet(address hermesId, uint256 method, bytes calldata rows, bytes calldata sig)
+    /// Many totals under one signature of the operator over all rows (`SettleSheet`, in two words). In the first word: hermes 20 ‖
+    /// method 12. Otherwise as `settleMany`; there is no R to publish, so one event stands for all.
+    function settleSheet(bytes32 hermesAndMethod, bytes32 r, bytes32 vs, bytes calldata rows)
         external
         returns (uint256 paid)
     {
         if (rows.length == 0 || rows.length % SHEET_ROW != 0) revert RowsMalformed(rows.length);
-        bytes32 rowsHash = keccak256(rows);
-        _promisedByHermes(hermesId, _typed(keccak256(abi.encode(SETTLE_SHEET, hermesId, rowsHash))), sig);
-        Batch memory batch = _begin(hermesId, method, rows.length / SHEET_ROW);
-        unchecked {
-            for (uint256 i = 0; i < rows.length; i += SHEET_ROW) {
-                uint256 row;
-                assembly ("memory-safe") {
-                    row := calldataload(add(rows.offset, i))
-                }
-                address payee = address(uint160(row >> 96));
-                _advance(batch, _accountId(payee, hermesId), payee, uint96(row));
-            }
+        address hermesId = address(bytes20(hermesAndMethod));
+        uint256 method = uint96(uint256(hermesAndMethod));
+        Hermes storage h = _unruined(hermesId);
+        (uint256 start, uint256 end) = (0, 0);
+        bytes32 rowsHash;
+        assembly ("memory-safe") {
+            start := mload(0x40)
+            end := add(start, rows.length)
+            mstore(0x40, end)
+            calldatacopy(start, rows.offset, rows.length)
+            rowsHash := keccak256(start, rows.length)
         }
-        _finish(hermesId, batch);
-        paid = batch.paid;
+        _ofOperator(h, Signature.compactSigner(_typed(keccak256(abi.encode(SETTLE_SHEET, hermesId, rowsHash))), r, vs));
+        Batch memory batch = _begin(h, method);
+        uint256 leaves;
+        (paid, leaves) = _advance(batch, hermesId, start, end);
+        _finish(h, method, paid, leaves, start, end);
         emit SheetSettled(hermesId, msg.sender, method, rowsHash, paid);
+    }
+
+    /// The operator's own transaction is its signature: many totals become credit of payees that gave a mandate to the Hermes
+    /// itself, whose number is OPERATOR. Otherwise as `settleSheet`. Rows: payee 20 ‖ amount 12.
+    function creditTotalsMany(address hermesId, bytes calldata rows) external returns (uint256 leaves) {
+        if (rows.length == 0 || rows.length % SHEET_ROW != 0) revert RowsMalformed(rows.length);
+        Hermes storage h = _hermes[hermesId];
+        uint256 till;
+        assembly ("memory-safe") {
+            till := sload(h.slot)
+        }
+        if (msg.sender != address(uint160(till))) _ofOperator(h, msg.sender);
+        leaves = _credit(hermesId, h.feeBps, rows);
+        if (leaves != 0 && leaves <= till >> FREE_AT) {
+            assembly ("memory-safe") {
+                sstore(h.slot, sub(till, shl(FREE_AT, leaves)))
+            }
+        } else {
+            _finish(_unruined(hermesId), CREDIT, leaves, leaves, 0, 0);
+        }
+        emit Credited(hermesId, leaves);
     }
 
     function withdrawCredit(address hermesId, address beneficiary) external returns (uint256 amount) {
         if (beneficiary == address(0)) revert ZeroAddress();
-        Provider storage p = _providers[_accountId(msg.sender, hermesId)];
+        Provider storage p = _provider(_accountId(msg.sender, hermesId));
         amount = p.credit;
         if (amount == 0) revert AccountEmpty();
         p.credit = 0;
@@ -244,82 +274,215 @@ abstract contract Earnings is Backing {
 
     // ------------------------------------------------------------------------------------------------- private
 
-    /// A batch while its rows are read. `mandate` is what a payee's slot must hold above its methods.
+    /// What is the same for all rows of a batch. A payee's slot, from MANDATE_AT on and through `mask`, must be `mandate`.
     struct Batch {
         address operator;
-        uint256 feeBps;
-        uint256 method;
         uint256 mandate;
+        uint256 mask;
         uint256 today;
-        uint256 paid;
-        uint256 leaves;
-        uint256 count;
-        uint256[] due;
+        uint256 feeBps;
+        /// How far to the left what is due goes in a payee's slot: to its credit, or over the edge.
+        uint256 creditAt;
     }
 
-    function _begin(address hermesId, uint256 method, uint256 most) private view returns (Batch memory batch) {
+    function _begin(Hermes storage h, uint256 method) private view returns (Batch memory batch) {
         if (method != PAY_OUT && method != CREDIT) revert UnknownMethods(method);
-        Hermes storage h = _unruined(hermesId);
-        (batch.operator, batch.feeBps, batch.method) = (h.operator, h.feeBps, method);
         // An account without a mandate has number 0 and no methods, so number 0 settles for nobody.
-        batch.mandate = callerNumber[msg.sender];
+        batch.mandate = uint256(callerNumber[msg.sender]) << 2 | method;
+        batch.mask = (type(uint32).max - 3) | method;
         batch.today = block.timestamp / 1 days;
-        if (method == PAY_OUT) batch.due = new uint256[](most);
+        (batch.operator, batch.feeBps) = (h.operator, h.feeBps);
+        batch.creditAt = method == CREDIT ? CREDIT_AT : 256;
     }
 
-    /// One row: the payee's total, and what is to leave for it. Nothing is transferred before every row has been read.
-    function _advance(Batch memory batch, bytes32 id, address payee, uint256 amount) private returns (uint256 step) {
-        Provider storage p = _providers[id];
-        uint256 word;
+    /// Every row of `settleMany` is the operator's. Their first words, payee 20 ‖ amount 12, are put into memory from `start` to
+    /// `end`.
+    function _promised(Hermes storage h, address operator, address hermesId, bytes calldata rows)
+        private
+        view
+        returns (uint256 start, uint256 end)
+    {
+        (uint256 m, uint256 next, uint256 last, uint256 halfOrder) = (0, 0, 0, Signature.HALF_ORDER);
         assembly ("memory-safe") {
-            word := sload(p.slot)
+            start := mload(0x40)
+            end := start
+            next := rows.offset
+            last := add(next, rows.length)
+            // Behind it all is what a promise hashes, of which chain and fee stay, and what is asked of the precompile.
+            m := add(start, shr(2, rows.length))
+            mstore(0x40, add(m, 288))
+            mstore(m, chainid())
+            mstore(add(m, 96), 0)
         }
-        uint256 settled = uint96(word);
-        if (amount <= settled) return 0;
-        bool mandated = payee == msg.sender;
-        if (!mandated) {
-            mandated = (word >> MANDATE_AT) & MANDATE_MASK == batch.mandate && word >> METHODS_AT & batch.method != 0
-                && batch.today <= word >> UNTIL_AT //@guard mandate-end
-            ;
-        }
-        //@weak payee-authority: mandated = true;
-        if (!mandated) return 0;
-        unchecked {
-            // INVARIANT: settled < amount < 2^96; a rate is at most a fifth.
-            step = amount - settled;
-            uint256 due = step - step * batch.feeBps / 10_000;
-            word += step;
-            batch.paid += step;
-            batch.leaves += due;
-            if (batch.method == CREDIT) {
-                if (uint256(uint96(word >> CREDIT_AT)) + due > type(uint96).max) revert AmountTooLarge(due);
-                word += due << CREDIT_AT;
-            } else {
-                batch.due[batch.count++] = uint256(uint160(payee)) << 96 | due;
+        while (true) {
+            // Goes on as long as the operator signed.
+            assembly ("memory-safe") {
+                mstore(32, shl(96, hermesId))
+                for {} lt(next, last) { next := add(next, 128) } {
+                    let row := calldataload(next)
+                    mstore(0, calldataload(add(next, 32)))
+                    mstore(add(m, 128), keccak256(0, 32))
+                    mstore(0, shr(96, row))
+                    mstore(add(m, 32), keccak256(12, 40))
+                    mstore(add(m, 64), and(row, 0xffffffffffffffffffffffff))
+                    mstore(add(m, 160), keccak256(m, 160))
+                    let s := calldataload(add(next, 96))
+                    mstore(add(m, 192), add(27, shr(255, s)))
+                    s := shr(1, shl(1, s))
+                    mstore(add(m, 224), calldataload(add(next, 64)))
+                    mstore(add(m, 256), s)
+                    pop(staticcall(gas(), 1, add(m, 160), 128, 0, 32))
+                    if or(xor(mload(0), operator), or(iszero(returndatasize()), gt(s, halfOrder))) { break }
+                    mstore(end, row)
+                    end := add(end, 32)
+                }
+            }
+            if (next == last) break;
+            // Another key of this Hermes, or an error.
+            (uint256 odd, bytes32 R, bytes32 r, bytes32 vs) = _row(next);
+            bytes32 id = _accountId(address(uint160(odd >> 96)), hermesId);
+            _ofOperator(h, Signature.compactSigner(promiseDigest(id, uint96(odd), 0, R), r, vs));
+            assembly ("memory-safe") {
+                mstore(end, odd)
+                end := add(end, 32)
+                next := add(next, 128)
             }
         }
+    }
+
+    /// For rows of payee 20 ‖ amount 12 in memory: each payee's total advances, and the row becomes payee 20 ‖ due 12, or nothing
+    /// where it is passed over. Nothing is transferred before every row has been read.
+    /// INVARIANT: credit <= settled < 2^96, as never more becomes due than a total advances by.
+    function _advance(Batch memory batch, address hermesId, uint256 start, uint256 end)
+        private
+        returns (uint256 paid, uint256 leaves)
+    {
+        (uint256 mandate, uint256 mask, uint256 today) = (batch.mandate, batch.mask, batch.today);
+        (uint256 feeBps, uint256 creditAt) = (batch.feeBps, batch.creditAt);
         assembly ("memory-safe") {
-            sstore(p.slot, word)
+            // In the scratch space, as in `_accountId`: payee 20 ‖ hermes 20, of which the second half stays.
+            mstore(32, shl(96, hermesId))
+            for {} lt(start, end) { start := add(start, 32) } {
+                let row := mload(start)
+                mstore(0, shr(96, row))
+                let slot := keccak256(12, 40)
+                let word := sload(slot)
+                let step := sub(and(row, 0xffffffffffffffffffffffff), and(word, 0xffffffffffffffffffffffff))
+                // A number and a method are equal or they are not: nothing here is an amount.
+                // slither-disable-next-line incorrect-equality
+                let mandated := eq(and(shr(MANDATE_AT, word), mask), mandate)
+                mandated := gt(mandated, lt(and(shr(UNTIL_AT, word), 0xffff), today)) //@guard mandate-end
+                mandated := or(mandated, eq(shr(96, row), caller()))
+                //@weak payee-authority: mandated := 1
+                if iszero(and(sgt(step, 0), mandated)) {
+                    mstore(start, 0)
+                    continue
+                }
+                let due := sub(step, div(mul(step, feeBps), 10000))
+                sstore(slot, add(word, add(step, shl(creditAt, due))))
+                mstore(start, or(shl(96, shr(96, row)), due))
+                paid := add(paid, step)
+                leaves := add(leaves, due)
+            }
         }
     }
 
-    function _finish(address hermesId, Batch memory batch) private {
-        if (batch.paid == 0) revert AccountEmpty();
+    /// `PromiseSettled` for each row of `settleMany` that was not passed over.
+    function _announce(address hermesId, uint256 start, uint256 end, bytes calldata rows) private {
+        bytes32 settled = PromiseSettled.selector;
+        assembly ("memory-safe") {
+            let offset := rows.offset
+            for {} lt(start, end) { start := add(start, 32) } {
+                let row := mload(start)
+                if row {
+                    mstore(0, or(shl(96, hermesId), shr(160, shl(160, calldataload(offset)))))
+                    mstore(32, calldataload(add(offset, 32)))
+                    log2(0, 64, settled, shr(96, row))
+                }
+                offset := add(offset, 128)
+            }
+        }
+    }
+
+    /// As `_advance`, for credits of the operator's own: the mandate is the Hermes', and nothing is kept of the rows.
+    function _credit(address hermesId, uint256 feeBps, bytes calldata rows) private returns (uint256 leaves) {
+        // What a payee's slot is at least when the Hermes has its mandate today: its number and method are the largest there are.
+        uint256 least = (uint256(OPERATOR) << 2 | CREDIT) << MANDATE_AT;
+        least |= (block.timestamp / 1 days) << UNTIL_AT; //@guard mandate-end
+        //@weak payee-authority: least = 0;
+        assembly ("memory-safe") {
+            mstore(32, shl(96, hermesId))
+            let start := rows.offset
+            let end := add(start, rows.length)
+            for {} lt(start, end) { start := add(start, 32) } {
+                let row := calldataload(start)
+                mstore(0, shr(96, row))
+                let slot := keccak256(12, 40)
+                let word := sload(slot)
+                let step := sub(and(row, 0xffffffffffffffffffffffff), and(word, 0xffffffffffffffffffffffff))
+                // Passed over: nothing advances, and the slot is written as it was.
+                step := mul(step, gt(sgt(step, 0), lt(word, least)))
+                let due := sub(step, div(mul(step, feeBps), 10000))
+                leaves := add(leaves, due)
+                sstore(slot, add(word, add(step, shl(CREDIT_AT, due))))
+            }
+        }
+    }
+
+    /// Takes what leaves from the Hermes, all of it or nothing, and pays it out unless it became credit.
+    function _finish(Hermes storage h, uint256 method, uint256 paid, uint256 leaves, uint256 start, uint256 end) private {
+        // A batch in which nothing advanced must fail, so that its sender need not pay for the rest.
+        // slither-disable-next-line incorrect-equality
+        if (paid == 0) revert AccountEmpty();
+        uint256 most = uint256(h.free) + _reach(h, leaves, false);
+        if (leaves > most) revert HermesInsolvent(most, leaves);
+        _draw(h, leaves);
+        if (method == PAY_OUT) token.safeTransfers(start, end);
+    }
+
+    /// What `drawToPayee` and `keepCredit` do where nothing is out of the ordinary: `free` pays all of it, from an account that
+    /// was settled before. Everything else is `_settle`'s.
+    function _single(uint256 hermesAndAmount, bytes32 R, bytes32 r, bytes32 vs, bool kept) private {
+        (address hermesId, uint256 amount) = (address(uint160(hermesAndAmount >> 96)), uint96(hermesAndAmount));
+        bytes32 id = _accountId(msg.sender, hermesId);
         Hermes storage h = _hermes[hermesId];
-        uint256 most = uint256(h.free) + _reach(h, batch.leaves, false);
-        if (batch.leaves > most) revert HermesInsolvent(most, batch.leaves);
-        _draw(h, batch.leaves);
-        for (uint256 i = 0; i < batch.count; ++i) {
-            token.safeTransfer(address(uint160(batch.due[i] >> 96)), uint96(batch.due[i]));
+        Provider storage p = _provider(id);
+        uint256 till;
+        uint256 word;
+        assembly ("memory-safe") {
+            till := sload(h.slot)
+            word := sload(p.slot)
+        }
+        address signer = Signature.compactSigner(promiseDigest(id, amount, 0, R), r, vs);
+        if (signer != address(uint160(till))) _ofOperator(h, signer);
+        uint256 ratePlusOne = uint16(word >> RATE_AT);
+        unchecked {
+            // What a total is above by wraps around where it is not above: then it is more than any Hermes has.
+            uint256 step = amount - uint96(word);
+            if (ratePlusOne == 0 || step == 0 || step > till >> FREE_AT) {
+                _settle(id, msg.sender, hermesId, amount, 0, R, kept ? address(this) : msg.sender, false);
+                return;
+            }
+            uint256 due = step - step * (ratePlusOne - 1) / 10_000;
+            till -= due << FREE_AT;
+            word += step; //@guard settled-advances
+            if (kept) word += due << CREDIT_AT;
+            assembly ("memory-safe") {
+                sstore(h.slot, till)
+                sstore(p.slot, word)
+            }
+            emit Settled(msg.sender, hermesId, step, amount, R);
+            if (!kept) token.safeTransfer(msg.sender, due);
         }
     }
 
     function _giveMandate(address payee, address hermesId, address caller, uint256 methods, uint16 untilDay) private {
         if (methods > (PAY_OUT | CREDIT)) revert UnknownMethods(methods);
-        uint32 number = callerNumber[caller];
+        if (caller == hermesId && methods & PAY_OUT != 0) revert UnknownMethods(methods);
+        uint32 number = caller == hermesId ? OPERATOR : callerNumber[caller];
         if (number == 0) revert UnknownCaller(caller);
         nonces[payee] += 1; //@guard mandate-nonce
-        Provider storage p = _providers[_accountId(payee, hermesId)];
+        Provider storage p = _provider(_accountId(payee, hermesId));
         p.mandate = number << 2 | uint32(methods);
         p.untilDay = untilDay;
         emit MandateChanged(payee, hermesId, caller, methods, untilDay);
@@ -336,7 +499,7 @@ abstract contract Earnings is Backing {
         bool withReceipt
     ) private returns (uint256 paid) {
         if (beneficiary == address(0)) revert ZeroAddress();
-        Provider storage p = _providers[id];
+        Provider storage p = _provider(id);
         (uint256 settled, uint256 feeBps) = (p.settled, p.ratePlusOne);
         if (amount <= settled) revert NothingOwed(amount, settled);
 
@@ -373,6 +536,8 @@ abstract contract Earnings is Backing {
             most += _reach(h, owed, withReceipt);
         }
         paid = _min(owed, most);
+        // A Hermes that can pay nothing is told so; one unit more, from anybody, is one unit paid.
+        // slither-disable-next-line incorrect-equality
         if (paid == 0 || (fee != 0 && paid < owed)) revert HermesInsolvent(most, owed);
         uint256 leaves = paid - paid * feeBps / 10_000;
         if (fee > leaves) revert FeeAboveAmount(fee, leaves);

@@ -60,7 +60,7 @@ abstract contract Estate is Backing {
         bytes32 second = _receiptDigest(later);
         _ofOperator(h, Signature.signer(first, earlierSig));
         _ofOperator(h, Signature.signer(second, laterSig));
-        bool fraud;
+        bool fraud = false;
         if (earlier.sequence == later.sequence) {
             fraud = first != second; //@guard equivocation-is-two
             //@weak equivocation-is-two: fraud = true;
@@ -131,7 +131,7 @@ abstract contract Estate is Backing {
         bytes32 id = _accountId(msg.sender, hermesId);
         bytes32 digest = promiseDigest(id, amount, fee, R);
         _promisedByHermes(hermesId, digest, hermesSig);
-        Provider storage p = _providers[id];
+        Provider storage p = _provider(id);
         uint256 settled = p.settled;
         if (amount <= settled) revert NothingOwed(amount, settled);
         p.settled = _u96(amount);
@@ -170,6 +170,8 @@ abstract contract Estate is Backing {
         uint256 share = _share(ruin, claim, left + ruin.paid);
         //@weak pro-rata: share = uint256(claim.covered) + claim.uncovered;
         amount = _min(share - _min(share, claim.paid), left);
+        // Nothing to pay is an error here, not a state that a stranger's unit could prevent.
+        // slither-disable-next-line incorrect-equality
         if (amount == 0) revert AccountEmpty();
         claim.paid = _u96(claim.paid + amount);
         ruin.paid = _u96(ruin.paid + amount);

@@ -23,8 +23,8 @@ abstract contract Ledger {
         uint96 settled;
         uint96 credit;
         uint16 ratePlusOne;
-        uint32 mandate;
         uint16 untilDay;
+        uint32 mandate;
     }
 
     /// What a Hermes may still do. `Ruined` is for ever.
@@ -59,8 +59,6 @@ abstract contract Ledger {
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
 
     mapping(address hermesId => Hermes) internal _hermes;
-    mapping(bytes32 accountId => Consumer) internal _consumers;
-    mapping(bytes32 accountId => Provider) internal _providers;
 
     error ZeroAddress();
     error AmountTooLarge(uint256 amount);
@@ -158,6 +156,30 @@ abstract contract Ledger {
             mstore(0x14, hermesId)
             mstore(0, and(who, 0xffffffffffffffffffffffffffffffffffffffff))
             id := keccak256(12, 40)
+        }
+    }
+
+    /// Accounts lie at their ids themselves, which are hashes already, of 40 bytes, which no mapping hashes: a consumer's at the
+    /// complement, a payee's as it is.
+    function _consumer(bytes32 id) internal pure returns (Consumer storage c) {
+        assembly ("memory-safe") {
+            c.slot := not(id)
+        }
+    }
+
+    function _provider(bytes32 id) internal pure returns (Provider storage p) {
+        assembly ("memory-safe") {
+            p.slot := id
+        }
+    }
+
+    /// A row of 128 bytes in calldata: account 20 ‖ amount 12 ‖ R 32 ‖ r 32 ‖ vs 32.
+    function _row(uint256 offset) internal pure returns (uint256 accountAndAmount, bytes32 R, bytes32 r, bytes32 vs) {
+        assembly ("memory-safe") {
+            accountAndAmount := calldataload(offset)
+            R := calldataload(add(offset, 32))
+            r := calldataload(add(offset, 64))
+            vs := calldataload(add(offset, 96))
         }
     }
 

@@ -51,12 +51,14 @@ contract Vault is Deposits, Earnings, Estate {
         returns (Consumer memory account, uint256 unswept)
     {
         bytes32 id = _accountId(consumer_, hermesId);
-        account = _consumers[id];
+        Consumer storage c = _consumer(id);
+        account = Consumer(c.balance, c.collected, c.exitAt, c.nonce);
         unswept = token.balanceOf(_box(id));
     }
 
     function provider(address payee, address hermesId) external view returns (Provider memory account) {
-        account = _providers[_accountId(payee, hermesId)];
+        Provider storage p = _provider(_accountId(payee, hermesId));
+        account = Provider(p.settled, p.credit, p.ratePlusOne, p.untilDay, p.mandate);
     }
 
     /// What a provider may count on: free and collateral, less what the owner has given notice for.

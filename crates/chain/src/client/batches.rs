@@ -1,15 +1,15 @@
 //! Settlements of many at once: mandates that payees give, batches that callers send, and what the operator signs for them.
 //! It refuses to choose who is in a batch.
 
-use alloy::primitives::{Address, B256, U256};
+use alloy::primitives::{Address, U256};
 use alloy::rpc::types::TransactionReceipt;
 use wayfare_identity::Signature;
-use wayfare_payment::{Amount, ChainError, SettleOrder, Settled};
+use wayfare_payment::{Amount, ChainError};
 
-use super::{VaultClient, bytes};
+use super::{VaultClient, only};
 use crate::bindings::Vault;
 use crate::consent::{Mandate, Sheet};
-use crate::rows::{SettleRow, settle_rows};
+use crate::rows::{SettleRow, settle_rows, sheet_rows, word};
 
 impl VaultClient {
     /// Gives the wallet a number, so that payees can name it in a [`Mandate`]. Repeating it changes nothing.
@@ -80,12 +80,7 @@ impl VaultClient {
             rows: settle_rows(rows)?,
         };
         let receipt = self.wallet.call(self.vault, &call).await?;
-        let mut moved = Amount::ZERO;
-        for log in receipt.logs() {
-            if let Ok(event) = log.log_decode::<Vault::Settled>() {
-                moved = moved.saturating_add(Amount::new(event.inner.data.amountPaid));
-            }
-        }
+        let moved = moved(&receipt);
         Ok((moved, receipt))
     }
 
@@ -99,16 +94,31 @@ impl VaultClient {
         method: u8,
         signature: &Signature,
     ) -> Result<(Amount, TransactionReceipt), ChainError> {
-        let call = Vault::settleSheetCall {
-            hermesId: sheet.hermes,
-            method: U256::from(method),
-            rows: sheet.rows.clone(),
-            sig: bytes(signature),
+        let call = sheet.call(method, signature);
+        let receipt = self.wallet.call(self.vault, &call).await?;
+        let moved = moved(&receipt);
+        Ok((moved, receipt))
+    }
+
+    /// Turns totals into credit of payees that gave a mandate to the Hermes itself; the wallet is the Hermes' operator, and its
+    /// transaction is its signature. Totals are rounded by [`sheet_total`](crate::sheet_total). Rows that are settled already or
+    /// not mandated are passed over; the answer is what became credit.
+    ///
+    /// # Errors
+    /// As [`Wallet::call`](crate::Wallet::call); [`ChainError::Refused`] when an amount is too large for a row.
+    pub async fn credit_totals(
+        &self,
+        hermes: Address,
+        totals: impl IntoIterator<Item = (Address, Amount)>,
+    ) -> Result<(Amount, TransactionReceipt), ChainError> {
+        let call = Vault::creditTotalsManyCall {
+            hermesId: hermes,
+            rows: sheet_rows(totals)?,
         };
         let receipt = self.wallet.call(self.vault, &call).await?;
-        let moved = super::only::<Vault::SheetSettled>(&receipt)
-            .map_or(Amount::ZERO, |event| Amount::new(event.amountPaid));
-        Ok((moved, receipt))
+        let credited = only::<Vault::Credited>(&receipt)
+            .map_or(Amount::ZERO, |event| Amount::new(event.amount));
+        Ok((credited, receipt))
     }
 
     /// Collects promises of many consumers for a Hermes, from what the vault already holds of theirs.
@@ -138,36 +148,11 @@ impl VaultClient {
         sum: Amount,
     ) -> Result<TransactionReceipt, ChainError> {
         self.approved(sum).await?;
-        let call = Vault::depositCall {
-            consumer_: consumer,
+        let call = Vault::placeApprovedCall {
             hermesId: hermes,
-            amount: sum.units(),
+            consumerAndAmount: word(consumer, sum)?,
         };
         self.wallet.call(self.vault, &call).await
-    }
-
-    /// Cashes the wallet's promise in the cheapest way: to its own address, a promise without a fee.
-    ///
-    /// # Errors
-    /// As [`Wallet::call`](crate::Wallet::call), unless the chain says that the promise is settled already.
-    /// [`ChainError::Refused`] when the promise carries a fee or the order names another beneficiary.
-    pub async fn settle_single(&self, order: SettleOrder) -> Result<Settled, ChainError> {
-        let promise = &order.promise.promise;
-        if !promise.fee.is_zero() || order.beneficiary != self.wallet.address() {
-            return Err(ChainError::Refused(
-                "the cheapest way is for promises without a fee, to the payee's own address"
-                    .to_owned(),
-            ));
-        }
-        let (r, vs) = compact(&order.promise.signature);
-        let call = Vault::settleSingleCall {
-            hermesId: order.hermes,
-            amount: promise.amount.units(),
-            R: order.preimage.0,
-            r,
-            vs,
-        };
-        self.settle_by(self.wallet.address(), &order, &call).await
     }
 
     pub(super) async fn approved(&self, sum: Amount) -> Result<(), ChainError> {
@@ -179,15 +164,7 @@ impl VaultClient {
     }
 }
 
-/// The two words of EIP-2098: r, and s with v - 27 as its top bit.
-pub(crate) fn compact(signature: &Signature) -> (B256, B256) {
-    let bytes = signature.as_bytes();
-    let (r, mut vs) = (
-        B256::from_slice(&bytes[..32]),
-        B256::from_slice(&bytes[32..64]),
-    );
-    if bytes[64] == 28 {
-        vs.0[0] |= 0x80;
-    }
-    (r, vs)
+/// By how much the totals of a batch advanced.
+fn moved(receipt: &TransactionReceipt) -> Amount {
+    only::<Vault::SheetSettled>(receipt).map_or(Amount::ZERO, |event| Amount::new(event.amountPaid))
 }

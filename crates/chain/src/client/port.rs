@@ -11,6 +11,7 @@ use wayfare_payment::{
 use super::{VaultClient, bytes, only};
 use crate::bindings::Vault;
 use crate::derive;
+use crate::rows::{compact, word};
 use crate::wallet::amount;
 
 /// `State.Open` of the vault.
@@ -220,15 +221,41 @@ impl Chain for VaultClient {
 
     fn settle(&self, order: SettleOrder) -> PortFuture<'_, Result<Settled, ChainError>> {
         Box::pin(async move {
+            let payee = self.wallet.address();
+            let promise = &order.promise.promise;
+            let to = order.beneficiary;
+            // An amount that is more than a word holds is no ordinary one.
+            if promise.fee.is_zero()
+                && (to == payee || to == self.vault)
+                && let Ok(what) = word(order.hermes, promise.amount)
+            {
+                let (r, vs) = compact(&order.promise.signature);
+                if to == payee {
+                    let call = Vault::drawToPayeeCall {
+                        hermesAndAmount: what.into(),
+                        R: order.preimage.0,
+                        r,
+                        vs,
+                    };
+                    return self.settle_by(payee, &order, &call).await;
+                }
+                let call = Vault::keepCreditCall {
+                    hermesAndAmount: what,
+                    R: order.preimage.0,
+                    r,
+                    vs,
+                };
+                return self.settle_by(payee, &order, &call).await;
+            }
             let call = Vault::settleCall {
                 hermesId: order.hermes,
-                amount: order.promise.promise.amount.units(),
-                fee: order.promise.promise.fee.units(),
+                amount: promise.amount.units(),
+                fee: promise.fee.units(),
                 R: order.preimage.0,
                 hermesSig: bytes(&order.promise.signature),
-                beneficiary: order.beneficiary,
+                beneficiary: to,
             };
-            self.settle_by(self.wallet.address(), &order, &call).await
+            self.settle_by(payee, &order, &call).await
         })
     }
 

@@ -9,7 +9,8 @@ use alloy::sol_types::{SolCall, SolConstructor};
 use wayfare_chain::bindings::{Direct, Token, Vault};
 use wayfare_chain::devchain::{Evm, Outcome};
 use wayfare_chain::{
-    Mandate, SettleConsent, Sheet, consumer_channel, hermes_id, onchain_receipt, sheet_rows,
+    Mandate, SettleConsent, SettleRow, Sheet, consumer_channel, hermes_id, onchain_receipt,
+    settle_rows, sheet_rows,
 };
 use wayfare_identity::{B256, Domain, LocalSigner, Signature, Signer};
 use wayfare_payment::{Amount, ChannelId, Promise, Receipt, SignedReceipt};
@@ -308,11 +309,72 @@ impl Arena {
             .operator
             .sign_digest(sheet.digest(&self.domain()))
             .unwrap();
-        Vault::settleSheetCall {
+        sheet.call(method, &signature)
+    }
+
+    /// A settlement of the payee's own in the fewest bytes.
+    pub(crate) fn draw_call(
+        &self,
+        payee: Address,
+        by: &LocalSigner,
+        units: u128,
+    ) -> Vault::drawToPayeeCall {
+        let row = &self.rows(&[(payee, units)], by, false)[..];
+        Vault::drawToPayeeCall {
+            hermesAndAmount: U256::from_be_slice(&[self.hermes.as_slice(), &row[20..32]].concat()),
+            R: B256::from_slice(&row[32..64]),
+            r: B256::from_slice(&row[64..96]),
+            vs: B256::from_slice(&row[96..]),
+        }
+    }
+
+    /// The same, kept as credit.
+    pub(crate) fn keep_call(
+        &self,
+        payee: Address,
+        by: &LocalSigner,
+        units: u128,
+    ) -> Vault::keepCreditCall {
+        let draw = self.draw_call(payee, by, units);
+        Vault::keepCreditCall {
+            hermesAndAmount: draw.hermesAndAmount.into(),
+            R: draw.R,
+            r: draw.r,
+            vs: draw.vs,
+        }
+    }
+
+    /// Rows of promises to payees, or of consumers, all signed by one key.
+    pub(crate) fn rows(&self, to: &[(Address, u128)], by: &LocalSigner, collected: bool) -> Bytes {
+        let rows = to.iter().map(|(account, units)| {
+            let channel = if collected {
+                consumer_channel(self.vault, *account, self.hermes)
+            } else {
+                ChannelId::of_provider(*account, self.hermes)
+            };
+            SettleRow {
+                account: *account,
+                amount: wei(*units),
+                preimage: preimage(1),
+                signature: self.promise(channel, *units, 0).sign(by).unwrap().signature,
+            }
+        });
+        settle_rows(rows).unwrap()
+    }
+
+    pub(crate) fn many_call(&self, rows: Bytes, method: u8) -> Vault::settleManyCall {
+        Vault::settleManyCall {
             hermesId: self.hermes,
             method: U256::from(method),
-            rows: sheet.rows,
-            sig: bytes(&signature),
+            rows,
+        }
+    }
+
+    pub(crate) fn credits_call(&self, payees: &[(Address, u128)]) -> Vault::creditTotalsManyCall {
+        let totals = payees.iter().map(|(payee, units)| (*payee, wei(*units)));
+        Vault::creditTotalsManyCall {
+            hermesId: self.hermes,
+            rows: sheet_rows(totals).unwrap(),
         }
     }
 

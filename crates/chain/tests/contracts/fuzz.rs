@@ -112,7 +112,15 @@ impl World {
         let (who, hermes) = (self.consumers[n].address(), self.arena.hermes);
         let stranger = self.consumers[m].address();
         match dice.roll(8) {
-            0 | 1 => {
+            0 => {
+                let word = [stranger.as_slice(), &units.to_be_bytes()[4..]].concat();
+                let call = Vault::placeApprovedCall {
+                    hermesId: hermes,
+                    consumerAndAmount: B256::from_slice(&word),
+                };
+                self.call(who, &call)
+            }
+            1 => {
                 let call = Vault::depositCall {
                     consumer_: stranger,
                     hermesId: hermes,
@@ -136,7 +144,20 @@ impl World {
                     },
                 )
             }
-            3 | 4 => {
+            3 => {
+                self.promised_by[n] += units;
+                let rows = (0..CROWD).map(|i| {
+                    let to = [(self.consumers[i].address(), self.promised_by[i])];
+                    self.arena.rows(&to, &self.consumers[i], true)
+                });
+                let rows: Vec<_> = rows.collect();
+                let call = Vault::collectManyCall {
+                    hermesId: hermes,
+                    rows: rows.concat().into(),
+                };
+                self.call(stranger, &call)
+            }
+            4 => {
                 self.promised_by[n] += units;
                 let call = self
                     .arena
@@ -186,8 +207,16 @@ impl World {
             self.promise_to(n, units);
         }
         let amount = self.promised_to[n];
-        match dice.roll(10) {
-            0..=2 => {
+        match dice.roll(12) {
+            0 => {
+                let call = self.arena.draw_call(who, &self.arena.operator, amount);
+                self.call(who, &call)
+            }
+            1 => {
+                let call = self.arena.keep_call(who, &self.arena.operator, amount);
+                self.call(who, &call)
+            }
+            2 => {
                 let mut call = self.arena.settle_call(who, &self.arena.operator, amount);
                 if dice.roll(2) == 0 {
                     call.beneficiary = self.arena.vault;
@@ -211,10 +240,14 @@ impl World {
                 self.call(who, &call)
             }
             4 => {
+                let (caller, methods) = match dice.roll(3) {
+                    0 => (hermes, dice.roll(2) * u64::from(Mandate::CREDIT)),
+                    _ => (self.relayer, dice.roll(4)),
+                };
                 let call = Vault::giveMandateCall {
                     hermesId: hermes,
-                    caller: self.relayer,
-                    methods: U256::from(dice.roll(4)),
+                    caller,
+                    methods: U256::from(methods),
                     untilDay: self.arena.today() + dice.roll(60) as u16,
                 };
                 self.call(who, &call)
@@ -228,8 +261,22 @@ impl World {
                 let rows: Vec<_> = (0..CROWD)
                     .map(|i| (self.payees[i].address(), self.promised_to[i]))
                     .collect();
-                let call = self.arena.sheet_call(&rows, method);
-                self.call(self.relayer, &call)
+                match dice.roll(3) {
+                    0 => {
+                        let rows = self.arena.rows(&rows, &self.arena.operator, false);
+                        let call = self.arena.many_call(rows, method);
+                        self.call(self.relayer, &call)
+                    }
+                    1 => {
+                        let call = self.arena.credits_call(&rows);
+                        let operator = self.arena.operator.address();
+                        self.call(operator, &call)
+                    }
+                    _ => {
+                        let call = self.arena.sheet_call(&rows, method);
+                        self.call(self.relayer, &call)
+                    }
+                }
             }
             7 => self.call(
                 who,
@@ -264,6 +311,10 @@ impl World {
                 assert!(!self.call(other, &call), "another's promise was settled");
                 let forged = self.arena.settle_call(who, &self.consumers[m], amount + 1);
                 assert!(!self.call(who, &forged), "a forged promise was settled");
+                let forged = self.arena.draw_call(who, &self.consumers[m], amount + 1);
+                assert!(!self.call(who, &forged), "a forged promise was drawn");
+                let credits = self.arena.credits_call(&[(who, amount + 1)]);
+                assert!(!self.call(who, &credits), "who is no operator booked");
                 false
             }
         }

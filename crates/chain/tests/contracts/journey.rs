@@ -55,8 +55,11 @@ pub(crate) async fn a_deposit_pays_a_provider(net: &Net) {
         panic!("unexpected events {told:?}");
     };
     assert_eq!(
-        (deposit.consumer, deposit.amount),
-        (alice.address(), U256::from(1_000))
+        (
+            wayfare_chain::unpacked(deposit.consumerAndAmount),
+            deposit.hermes
+        ),
+        ((alice.address(), wei(1_000)), net.hermes)
     );
     assert_eq!(
         (collect.amount, collect.R),
