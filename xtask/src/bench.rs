@@ -1,7 +1,8 @@
 //! `bench`: the benchmarks of `benches/`, and their medians as a report; `bench tunnel`, `bench
-//! budget`, `bench payments` and `bench relay` are measures of their own. It refuses to judge a figure of a micro-benchmark: bars
-//! belong to what measures whole journeys.
+//! budget`, `bench payments`, `bench relay` and `bench gas` are measures of their own. It refuses
+//! to judge a figure of a micro-benchmark: bars belong to what measures whole journeys.
 
+mod gas;
 mod payments;
 mod relay;
 pub(crate) mod tunnel;
@@ -28,6 +29,9 @@ pub fn run(given: &Given) -> anyhow::Result<Outcome> {
     }
     if given.rest == ["budget"] {
         return tunnel::budget::run(given);
+    }
+    if given.rest == ["gas"] {
+        return gas::run(given);
     }
     if given.rest == ["payments"] {
         return payments::run(given);

@@ -200,7 +200,8 @@ pub const COMMANDS: &[Command] = &[
         name: "bench",
         summary: "run the benchmarks, or only those whose name contains NAME; `bench tunnel`: \
                   the tunnel against its peers, in turn; `bench budget`: where its time goes; \
-                  `bench payments`: what paying costs it; `bench relay`: what idle peers cost a relay",
+                  `bench payments`: what paying costs it; `bench relay`: what idle peers cost a relay; \
+                  `bench gas`: what the contracts cost",
         rest: Some("NAME"),
         flags: &[
             Flag {
