@@ -114,7 +114,12 @@ pub(crate) fn failure(error: StartError) -> Failure {
     let kind = match &error {
         StartError::Ledger(LedgerError::Busy(_)) => Kind::Busy,
         StartError::Ledger(_) | StartError::Record(_) => Kind::Storage,
-        StartError::Chain(ChainError::Unreachable(_) | ChainError::Pending(_)) => Kind::Unreachable,
+        StartError::Chain(
+            ChainError::Unreachable(_)
+            | ChainError::Contradiction(_)
+            | ChainError::Waiting(_)
+            | ChainError::Pending(_),
+        ) => Kind::Unreachable,
         StartError::Chain(ChainError::NoGas { .. }) => Kind::Money,
         StartError::Chain(ChainError::Refused(_)) => Kind::Refused,
         StartError::Chain(_) | StartError::WrongOperator { .. } => Kind::Usage,
@@ -139,6 +144,12 @@ fn next_step(error: &StartError) -> String {
             }
             ChainError::Refused(_) => {
                 "nothing was moved; mend the reason, then do the same again".into()
+            }
+            ChainError::Contradiction(_) => {
+                "take the server that lies or lags out of `rpc`, or name another".into()
+            }
+            ChainError::Waiting(_) => {
+                "look again later: it is sent when the reason has passed".into()
             }
             ChainError::Pending(_) => "look again later: it may still be mined".into(),
         },

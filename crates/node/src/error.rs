@@ -123,7 +123,9 @@ impl NodeError {
             | Self::Host(HostError::InUse { .. })
             | Self::Bind(BindError::PortInUse { .. }) => 8,
             Self::Host(_) | Self::Tun(_) | Self::Bind(_) | Self::Pump(_) => 1,
-            Self::Chain(ChainError::Unreachable(_))
+            Self::Chain(
+                ChainError::Unreachable(_) | ChainError::Contradiction(_) | ChainError::Waiting(_),
+            )
             | Self::Dial(_)
             | Self::Call(_)
             | Self::Offer(_)
@@ -227,6 +229,10 @@ fn after_chain(error: &ChainError) -> String {
         ChainError::Refused(_) => {
             "nothing was moved; do it again when the reason has passed".into()
         }
+        ChainError::Contradiction(_) => {
+            "take the server that lies or lags out of `rpc`, or name another".into()
+        }
+        ChainError::Waiting(_) => "look again later: it is sent when the reason has passed".into(),
         ChainError::Pending(_) => "look again later: it may still be mined".into(),
     }
 }

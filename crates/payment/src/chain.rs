@@ -89,6 +89,12 @@ pub enum ChainError {
         /// The sender.
         account: Address,
     },
+    /// Servers tell different things of the same block, and only one of them can be right.
+    #[error("the chain's RPC servers contradict each other: {0}")]
+    Contradiction(String),
+    /// Not sent yet: the reason may pass by itself.
+    #[error("the transaction is not sent yet: {0}")]
+    Waiting(String),
     /// The contract refused, and the state of the chain says that it is right.
     #[error("the vault refused: {0}")]
     Refused(String),

@@ -30,6 +30,8 @@ pub enum Why {
     SettleByAge,
     /// A settlement is tried, or the chain read, again.
     SettleRetry,
+    /// A transaction is looked for, or looked after.
+    TransactionDue,
 }
 
 /// The earlier of two deadlines.

@@ -33,11 +33,13 @@ pub enum Table {
     Settlement = 9,
     /// Finished and running sessions, for history.
     Session = 10,
+    /// Outbox: one record per transaction job of an account on a chain.
+    Transactions = 11,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Schema,
         Self::PayerChannel,
         Self::PayerAgreement,
@@ -49,6 +51,7 @@ impl Table {
         Self::IssuerReceipt,
         Self::Settlement,
         Self::Session,
+        Self::Transactions,
     ];
 }
 

@@ -3,8 +3,9 @@
 //! Refuses to know packets, RPC and storage engines. It signs through `identity::Signer`, remembers through [`Ledger`] and looks
 //! outside through [`Chain`]; both ports are implemented elsewhere.
 //!
-//! Four machines, none of which reads a clock, draws a number or touches a socket:
-//! [`Payer`] (consumer), [`Collector`] (provider), [`Issuer`] (Hermes) and [`Settler`] (provider, towards the chain).
+//! Five machines, none of which reads a clock, draws a number or touches a socket:
+//! [`Payer`] (consumer), [`Collector`] (provider), [`Issuer`] (Hermes), [`Settler`] (provider, towards the chain) and [`Outbox`]
+//! (an account's transactions).
 //! Each is driven the same way: call `handle_*`, then drain `poll_output`, commit what it wants to persist **in that order**, report
 //! `handle_durable`, and call `handle_timeout` at `poll_timeout`.
 
@@ -23,6 +24,7 @@ mod invoice;
 mod issuance;
 mod issuer;
 mod ledger;
+mod outbox;
 mod payer;
 mod promise;
 mod receipt;
@@ -49,6 +51,11 @@ pub use issuer::{
     RequestId,
 };
 pub use ledger::{Batch, Entry, Expect, Ledger, LedgerError, PortFuture, Row, Table};
+pub use outbox::{
+    Block, EnqueueRefusal, Envelope, Errand, EstimateFault, Failure, Fees, Job, JobId, JobState,
+    Look, MAX_OPEN_JOBS, Mined, Moot, Outbox, OutboxConfig, OutboxOutput, Purpose, SendFault,
+    Unsigned,
+};
 pub use payer::{
     MAX_PAYER_AGREEMENTS, OpenRefusal, PayRefusal, Payer, PayerConfig, PayerOutput, ViewRefusal,
 };

@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    fn all(value: Vec<u8>) -> [Result<(), RecordError>; 9] {
+    fn all(value: Vec<u8>) -> [Result<(), RecordError>; 10] {
         let row = (vec![0xab], value);
         [
             decode::<PayerChannelRecord>(Table::PayerChannel, &row).map(drop),
@@ -214,6 +214,7 @@ mod tests {
             decode::<IssuerAgreementRecord>(Table::IssuerAgreement, &row).map(drop),
             decode::<IssuerReceiptRecord>(Table::IssuerReceipt, &row).map(drop),
             decode::<SettlementRecord>(Table::Settlement, &row).map(drop),
+            decode::<crate::Job>(Table::Transactions, &row).map(drop),
         ]
     }
 
