@@ -2,12 +2,16 @@
 //! exactly as they talk to a real network.
 //!
 //! One block for each transaction, mined at once; real time moves block timestamps, `evm_increaseTime` adds to it;
-//! `evm_snapshot` and `evm_revert` take blocks back, which is also how a reorganisation is played.
+//! `evm_snapshot` and `evm_revert` take blocks back. For what real networks do to a wallet: `evm_setAutomine` withholds mining until
+//! `evm_mine`, `wayfare_setBaseFee` makes gas dear, `wayfare_forget` empties the queue, `wayfare_reorganise` puts another history in
+//! the place of the one since a snapshot, and [`DevChain::serve_crooked`] lies.
 //! It refuses to be a production node: no peers, no persistence, no state of past blocks, no queue for transactions whose
-//! nonce is ahead, no blobs; the state root in its headers is zero.
+//! nonce is ahead while it mines at once, no blobs; the state root in its headers is zero.
 
+mod crooked;
 mod evm;
 mod gas;
+mod pool;
 mod rpc;
 mod world;
 
@@ -29,6 +33,7 @@ use wayfare_payment::ChainError;
 
 use crate::{Delays, Endpoint, Wallet, deploy_token, deploy_vault};
 
+pub use crooked::{Crook, Told};
 pub use evm::{Evm, Outcome};
 pub use gas::GasFigures;
 pub use rpc::RpcError;

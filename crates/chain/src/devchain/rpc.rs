@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::world::{BASE_FEE, Mined, TRANSACTION_GAS, World};
+use super::world::{Mined, TRANSACTION_GAS, World};
 
 /// What wallets are told to add for the miner, in wei: there is no miner to please.
 const TIP: u64 = 1;
@@ -60,7 +60,7 @@ pub(super) fn dispatch(world: &mut World, method: &str, params: &Value) -> Resul
             env!("CARGO_PKG_VERSION")
         ))),
         "eth_blockNumber" => Ok(quantity(world.number())),
-        "eth_gasPrice" => Ok(quantity(BASE_FEE + TIP)),
+        "eth_gasPrice" => Ok(quantity(world.base_fee + TIP)),
         "eth_maxPriorityFeePerGas" => Ok(quantity(TIP)),
         "eth_feeHistory" => fee_history(world, params),
         "eth_getBalance" | "eth_getTransactionCount" | "eth_getCode" | "eth_getStorageAt" => {
@@ -121,6 +121,32 @@ pub(super) fn dispatch(world: &mut World, method: &str, params: &Value) -> Resul
             world.mine();
             Ok(json!("0x0"))
         }
+        "evm_setAutomine" => {
+            let automine: bool = required(params, 0, "whether to mine at once")?;
+            world.pool.withheld = !automine;
+            Ok(json!(true))
+        }
+        "wayfare_setBaseFee" => {
+            let fee: U256 = required(params, 0, "wei")?;
+            world.base_fee =
+                u64::try_from(fee).map_err(|_| RpcError::new(-32602, "wei out of range"))?;
+            Ok(json!(true))
+        }
+        "wayfare_forget" => {
+            world.pool.clear();
+            Ok(json!(true))
+        }
+        "wayfare_waits" => {
+            let hash: B256 = required(params, 0, "transaction hash")?;
+            Ok(json!(world.pool.holds(hash)))
+        }
+        "wayfare_reorganise" => {
+            let id: U256 = required(params, 0, "snapshot")?;
+            let keep: bool = required(params, 1, "whether transactions wait again")?;
+            Ok(json!(
+                u64::try_from(id).is_ok_and(|id| world.reorganise(id, keep))
+            ))
+        }
         "evm_snapshot" => Ok(quantity(world.snapshot())),
         "evm_revert" => {
             let id: U256 = required(params, 0, "snapshot")?;
@@ -142,7 +168,14 @@ fn account(world: &mut World, method: &str, params: &Value) -> Result<Value, Rpc
     )?;
     Ok(match method {
         "eth_getBalance" => json!(world.account(address).balance),
-        "eth_getTransactionCount" => quantity(world.account(address).nonce),
+        "eth_getTransactionCount" => {
+            let at: BlockId = optional(params, 1)?.unwrap_or_default();
+            if at == BlockId::pending() {
+                quantity(world.pending_nonce(address))
+            } else {
+                quantity(world.account(address).nonce)
+            }
+        }
         "eth_getCode" => json!(world.code(address)),
         _ => json!(B256::from(
             world.storage(address, required(params, 1, "slot")?)
@@ -230,7 +263,12 @@ fn fee_history(world: &World, params: &Value) -> Result<Value, RpcError> {
         |block: &Mined| block.header.inner.gas_used as f64 / block.header.inner.gas_limit as f64;
     Ok(json!(FeeHistory {
         oldest_block: oldest,
-        base_fee_per_gas: (0..=count).map(|_| u128::from(BASE_FEE)).collect(),
+        base_fee_per_gas: (oldest..=newest)
+            .filter_map(|number| world.block(number))
+            .map(|block| block.header.inner.base_fee_per_gas)
+            .chain([Some(world.base_fee)])
+            .map(|fee| u128::from(fee.unwrap_or_default()))
+            .collect(),
         gas_used_ratio: (oldest..=newest)
             .filter_map(|number| world.block(number))
             .map(ratio)

@@ -20,12 +20,13 @@ use revm::primitives::hardfork::SpecId;
 use revm::state::AccountInfo;
 use revm::{Database, ExecuteCommitEvm, ExecuteEvm, MainBuilder, MainContext};
 
+use super::pool::Pool;
 use super::{Genesis, RpcError};
 
 /// Gas in a block, and so in the largest transaction less the protocol's own cap: 30 M, as on the networks we settle on.
 pub(super) const BLOCK_GAS: u64 = 30_000_000;
-/// Constant base fee, 1 gwei: a development chain is never congested.
-pub(super) const BASE_FEE: u64 = 1_000_000_000;
+/// Base fee, 1 gwei, until a test wants another: a development chain is never congested.
+const BASE_FEE: u64 = 1_000_000_000;
 /// Snapshots kept; each holds a copy of the accounts. The oldest goes first.
 const MOST_SNAPSHOTS: usize = 64;
 /// EIP-7825: the most gas one transaction may ask for.
@@ -52,6 +53,11 @@ pub(super) struct World {
     ahead: u64,
     snapshots: BTreeMap<u64, Box<World>>,
     last_snapshot: u64,
+    pub(super) pool: Pool,
+    /// What a unit of gas costs in the next block, in wei.
+    pub(super) base_fee: u64,
+    /// Reorganisations so far: it is in the blocks' headers, so that another history has other hashes.
+    branch: u64,
 }
 
 impl World {
@@ -74,6 +80,9 @@ impl World {
             ahead: 0,
             snapshots: BTreeMap::new(),
             last_snapshot: 0,
+            pool: Pool::default(),
+            base_fee: BASE_FEE,
+            branch: 0,
         };
         world.push_block(world.next_header(wall_clock()), None);
         world
@@ -174,10 +183,12 @@ impl World {
             .with_block(block)
             .with_cfg(cfg)
             .build_mainnet();
-        evm.transact_one(call).map_err(refused)
+        let base_fee = self.base_fee;
+        evm.transact_one(call)
+            .map_err(|error| refused(error, base_fee))
     }
 
-    /// Executes a signed transaction and mines it into a block of its own.
+    /// Executes a signed transaction and mines it into a block of its own; or has it wait, while mining is withheld or others wait.
     pub(super) fn send(&mut self, transaction: TxEnvelope) -> Result<B256, RpcError> {
         if transaction.tx_type() == TxType::Eip4844 {
             return Err(RpcError::new(
@@ -192,7 +203,105 @@ impl World {
         let from = transaction
             .recover_signer()
             .map_err(|_| RpcError::new(-32003, "invalid transaction signature"))?;
+        if !self.pool.withheld && self.pool.is_empty() {
+            self.execute(from, transaction)?;
+            return Ok(hash);
+        }
+        self.admit(from, &transaction)?;
+        self.pool.take(from, transaction)?;
+        if !self.pool.withheld {
+            self.mine_waiting();
+        }
+        Ok(hash)
+    }
+
+    /// Mines what waits and can be mined, each into a block of its own; an empty block when there is nothing.
+    pub(super) fn mine(&mut self) {
+        if self.mine_waiting() == 0 {
+            self.push_block(self.next_header(self.next_timestamp()), None);
+        }
+    }
+
+    /// The next nonce of an account as this node's queue has it.
+    pub(super) fn pending_nonce(&mut self, address: Address) -> u64 {
+        let mined = self.account(address).nonce;
+        self.pool.next_nonce(address, mined)
+    }
+
+    /// Takes the blocks since a snapshot back and puts as many empty ones, and one more, in their place. Their transactions wait
+    /// again where `keep` says so, and are forgotten otherwise. False when there is no such snapshot.
+    pub(super) fn reorganise(&mut self, snapshot: u64, keep: bool) -> bool {
+        let (height, blocks, mut pool, branch, base_fee) = (
+            self.number(),
+            self.blocks.clone(),
+            self.pool.clone(),
+            self.branch + 1,
+            self.base_fee,
+        );
+        if !self.revert(snapshot) {
+            return false;
+        }
+        if keep {
+            for block in &blocks[self.blocks.len()..] {
+                if let Some(back) = &block.transaction {
+                    let (from, back) = (back.inner.signer(), back.inner.inner().clone());
+                    // One that has been replaced in the queue since stays replaced.
+                    let _ = pool.take(from, back);
+                }
+            }
+        }
+        (self.pool, self.branch, self.base_fee) = (pool, branch, base_fee);
+        while self.number() <= height {
+            self.push_block(self.next_header(self.next_timestamp()), None);
+        }
+        true
+    }
+
+    /// What a node checks before it lets a transaction wait.
+    fn admit(&mut self, from: Address, transaction: &TxEnvelope) -> Result<(), RpcError> {
+        let account = self.account(from);
+        let refuse = |why: String| Err(RpcError::new(-32003, why));
+        if transaction.chain_id() != Some(self.chain_id) {
+            return refuse("invalid chain id for signer".to_owned());
+        }
+        if transaction.nonce() < account.nonce {
+            return refuse(format!(
+                "nonce too low: next nonce {}, tx nonce {}",
+                account.nonce,
+                transaction.nonce()
+            ));
+        }
+        let cost = U256::from(transaction.gas_limit()) * U256::from(transaction.max_fee_per_gas())
+            + transaction.value();
+        if cost > account.balance {
+            return refuse(format!(
+                "insufficient funds for gas * price + value: have {} want {cost}",
+                account.balance
+            ));
+        }
+        Ok(())
+    }
+
+    /// Mines what waits and can be; answers how many.
+    fn mine_waiting(&mut self) -> usize {
+        let mut mined = 0;
+        let mut pool = std::mem::take(&mut self.pool);
+        let base_fee = self.base_fee;
+        // Each turn takes one out.
+        while let Some((from, transaction)) =
+            pool.next(base_fee, |address| self.account(address).nonce)
+        {
+            // What can no longer be executed is dropped, as nodes do.
+            mined += usize::from(self.execute(from, transaction).is_ok());
+        }
+        pool.tidy(|address| self.account(address).nonce);
+        self.pool = pool;
+        mined
+    }
+
+    fn execute(&mut self, from: Address, transaction: TxEnvelope) -> Result<(), RpcError> {
         let header = self.next_header(self.next_timestamp());
+        let base_fee = self.base_fee;
         let (block, cfg) = self.environment(&header);
         let mut evm = Context::mainnet()
             .with_db(&mut self.accounts)
@@ -201,14 +310,9 @@ impl World {
             .build_mainnet();
         let result = evm
             .transact_commit(TxEnv::from_recovered_tx(&transaction, from))
-            .map_err(refused)?;
+            .map_err(|error| refused(error, base_fee))?;
         self.push_block(header, Some((transaction, from, result)));
-        Ok(hash)
-    }
-
-    /// Mines an empty block.
-    pub(super) fn mine(&mut self) {
-        self.push_block(self.next_header(self.next_timestamp()), None);
+        Ok(())
     }
 
     /// Moves the chain's clock for ever, from where it stands: from the head, when many blocks have already taken that ahead of
@@ -259,7 +363,7 @@ impl World {
             number: U256::from(header.number),
             timestamp: U256::from(header.timestamp),
             gas_limit: BLOCK_GAS,
-            basefee: BASE_FEE,
+            basefee: self.base_fee,
             prevrandao: Some(header.mix_hash),
             ..BlockEnv::default()
         };
@@ -280,7 +384,8 @@ impl World {
             number: parent.map_or(0, |header| header.inner.number + 1),
             timestamp,
             gas_limit: BLOCK_GAS,
-            base_fee_per_gas: Some(BASE_FEE),
+            base_fee_per_gas: Some(self.base_fee),
+            extra_data: branch_mark(self.branch),
             transactions_root: constants::EMPTY_TRANSACTIONS,
             receipts_root: constants::EMPTY_RECEIPTS,
             ..Header::default()
@@ -379,7 +484,7 @@ fn rpc_receipt(
         block_hash: Some(header.hash),
         block_number: Some(header.inner.number),
         gas_used: result.tx_gas_used(),
-        effective_gas_price: transaction.effective_gas_price(Some(BASE_FEE)),
+        effective_gas_price: transaction.effective_gas_price(header.inner.base_fee_per_gas),
         blob_gas_used: None,
         blob_gas_price: None,
         from,
@@ -394,7 +499,7 @@ fn rpc_transaction(
     from: Address,
 ) -> types::Transaction {
     types::Transaction {
-        effective_gas_price: Some(transaction.effective_gas_price(Some(BASE_FEE))),
+        effective_gas_price: Some(transaction.effective_gas_price(header.inner.base_fee_per_gas)),
         inner: alloy::consensus::transaction::Recovered::new_unchecked(transaction, from),
         block_hash: Some(header.hash),
         block_number: Some(header.inner.number),
@@ -403,8 +508,17 @@ fn rpc_transaction(
     }
 }
 
+/// Which of several histories a block belongs to; nothing in the first.
+fn branch_mark(branch: u64) -> Bytes {
+    if branch == 0 {
+        Bytes::new()
+    } else {
+        Bytes::copy_from_slice(&branch.to_be_bytes())
+    }
+}
+
 /// Why the EVM did not run it, in the words that clients of real nodes look for.
-fn refused<E: std::fmt::Debug>(error: EVMError<E>) -> RpcError {
+fn refused<E: std::fmt::Debug>(error: EVMError<E>, base_fee: u64) -> RpcError {
     let EVMError::Transaction(why) = error else {
         return RpcError::new(-32603, format!("the EVM failed: {error:?}"));
     };
@@ -419,7 +533,7 @@ fn refused<E: std::fmt::Debug>(error: EVMError<E>) -> RpcError {
             format!("insufficient funds for gas * price + value: have {balance} want {fee}")
         }
         InvalidTransaction::GasPriceLessThanBasefee => {
-            format!("max fee per gas less than block base fee: baseFee: {BASE_FEE}")
+            format!("max fee per gas less than block base fee: baseFee: {base_fee}")
         }
         InvalidTransaction::InvalidChainId => "invalid chain id for signer".to_owned(),
         // Everything else is said well by revm itself; the list is theirs, not ours.
