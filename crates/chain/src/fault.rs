@@ -10,12 +10,14 @@ use crate::bindings::{Direct::DirectErrors, Token::TokenErrors, Vault::VaultErro
 use crate::mysterium::Batch::BatchErrors;
 
 /// A refusal of a node, before it is known whether it is the contract's or the node's.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Fault {
     /// The contract reverted, with these bytes.
     Reverted(Bytes),
     /// The sender's nonce is used: another process sends with the same key, or the node lags.
     NonceTaken,
+    /// It offers less for gas than the node wants, or than what it would replace.
+    Underpriced,
     /// The node has this very transaction already.
     AlreadyKnown,
     /// The sender has too little native coin.
@@ -33,8 +35,13 @@ impl From<RpcError<TransportErrorKind>> for Fault {
             return Self::Reverted(data);
         }
         let said = payload.message.to_lowercase();
-        if said.contains("nonce too") || said.contains("replacement transaction underpriced") {
+        if said.contains("nonce too low") {
             Self::NonceTaken
+        } else if said.contains("underpriced")
+            || said.contains("less than block base fee")
+            || said.contains("fee too low")
+        {
+            Self::Underpriced
         } else if said.contains("already known") || said.contains("already imported") {
             Self::AlreadyKnown
         } else if said.contains("insufficient funds")
@@ -54,6 +61,30 @@ impl From<RpcError<TransportErrorKind>> for Fault {
 }
 
 impl Fault {
+    /// Whether another server may know better: this one did not answer, or not to the point.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::Other(
+                ChainError::Unreachable(_)
+                | ChainError::WrongChain { .. }
+                | ChainError::Contradiction(_),
+            ) => true,
+            Self::Reverted(_)
+            | Self::NonceTaken
+            | Self::Underpriced
+            | Self::AlreadyKnown
+            | Self::NoGas
+            | Self::Other(
+                ChainError::NoContract(_)
+                | ChainError::UnknownHermes(_)
+                | ChainError::NoGas { .. }
+                | ChainError::Refused(_)
+                | ChainError::Waiting(_)
+                | ChainError::Pending(_),
+            ) => false,
+        }
+    }
+
     /// For people and for the machines, when nothing on the chain excuses it.
     pub(crate) fn into_chain_error(self, sender: Address) -> ChainError {
         match self {
@@ -61,6 +92,9 @@ impl Fault {
             Self::NonceTaken => ChainError::Unreachable(format!(
                 "the nonce of {sender} keeps moving: another program sends with the same key, or the server lags"
             )),
+            Self::Underpriced => {
+                ChainError::Unreachable("the server wants more for gas than was offered".to_owned())
+            }
             Self::AlreadyKnown => {
                 ChainError::Unreachable("the server already has this transaction".to_owned())
             }

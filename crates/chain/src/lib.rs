@@ -23,4 +23,4 @@ pub use direct::{Ceiling, DirectAccount, DirectClient};
 pub use fault::explain;
 pub use rows::{SettleRow, settle_rows, sheet_rows, sheet_total, unpacked};
 pub use token::TokenClient;
-pub use wallet::{Endpoint, Wallet};
+pub use wallet::{Endpoint, TransactionView, Wallet};

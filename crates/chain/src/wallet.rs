@@ -1,98 +1,138 @@
-//! One account on one chain: reads contracts, signs and sends transactions, waits until they are confirmed.
+//! One account on one chain: reads contracts, and has its transactions brought into blocks.
 //!
-//! Transactions of one wallet are sent one after the other, so concurrent callers never take the same nonce; they wait for
-//! their confirmations side by side. It refuses to know what the transactions mean, and to send again what may still be mined.
+//! Transactions go through an [`Outbox`](wayfare_payment::Outbox), which a task of the wallet drives: in the order in which they are
+//! asked for, persisted before they leave where the wallet has a ledger, replaced when stuck, sent again after a reorganisation.
+//! [`Wallet::transactions`] is the history, with the state of each as the chain shows it.
+//! It refuses to know what the transactions mean, and to call anything done that no block shows.
 
+mod driver;
+mod endpoint;
+mod look;
+mod servers;
+
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy::eips::eip2718::Encodable2718;
-use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::eips::{BlockId, BlockNumberOrTag};
+use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::providers::{Provider, RootProvider};
-use alloy::rpc::types::{Filter, Log, TransactionReceipt, TransactionRequest};
+use alloy::rpc::types::{Filter, Log, TransactionReceipt};
 use alloy::sol_types::SolCall;
 use alloy::transports::TransportResult;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, info};
+use tokio::sync::{OnceCell, mpsc, oneshot};
+use tokio::time::timeout;
 use wayfare_identity::Signer;
-use wayfare_payment::{Amount, ChainError};
+use wayfare_payment::{
+    Amount, ChainError, Errand, Job, JobId, JobState, Ledger, Moot, OutboxConfig, Purpose,
+};
 
-use crate::fault::Fault;
+use driver::{Command, Driver, Ending};
+use servers::Servers;
 
-/// Tries at a nonce before giving up: each loses only to another program with the same key.
-const NONCE_TRIES: usize = 3;
-/// Gas limit over the estimate, in percent: a fifth more, for slots that other transactions fill in the meantime.
-const GAS_MARGIN: u64 = 120;
+pub use endpoint::Endpoint;
 
-/// Where the chain is and how patient to be with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// `http://host:port` of a JSON-RPC server.
-    pub url: String,
-    /// The chain that it must serve.
-    pub chain_id: u64,
-    /// Blocks that a transaction must have, its own included, before it counts.
-    pub confirmations: u64,
-    /// The longest one RPC call may take.
-    pub call_timeout: Duration,
-    /// The longest to wait for confirmations.
-    pub confirm_timeout: Duration,
-    /// Pause between two looks at a transaction.
-    pub poll: Duration,
-    /// The most to pay for a unit of gas, in wei; `None` pays what the chain asks.
-    pub gas_price_cap: Option<u128>,
+/// An account that can act. Clones share its outbox; make one wallet for each key.
+#[derive(Clone)]
+pub struct Wallet {
+    endpoint: Arc<Endpoint>,
+    servers: Servers,
+    signer: Arc<dyn Signer>,
+    ledger: Option<Arc<dyn Ledger>>,
+    /// The task, once there is something to do for it.
+    driver: Arc<OnceCell<mpsc::Sender<Command>>>,
 }
 
-impl Endpoint {
-    /// One confirmation; 10 s a call (a slow server, not a dead one), two minutes for a transaction (sixty blocks of Polygon).
-    #[must_use]
-    pub fn new(url: impl Into<String>, chain_id: u64) -> Self {
+impl fmt::Debug for Wallet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wallet")
+            .field("endpoint", &self.endpoint)
+            .field("account", &self.signer.address())
+            .field("persistent", &self.ledger.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A transaction as its owner is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionView {
+    /// Its number among the wallet's.
+    pub job: JobId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// How far it has come.
+    pub state: JobState,
+    /// Why it does not move on, where there is a reason.
+    pub waiting: Option<String>,
+    /// The one in a block, otherwise the newest that was sent.
+    pub hash: Option<B256>,
+    /// What it cost, in wei, once it is in a block.
+    pub paid: Option<U256>,
+    /// How often it was replaced by a dearer one.
+    pub replaced: usize,
+    /// How often a block that it was in has been taken back.
+    pub reorganised: u32,
+    /// Unix seconds when it was asked for.
+    pub queued: u64,
+    /// Unix seconds when its state last changed.
+    pub changed: u64,
+    /// Nothing can change any more.
+    pub last: bool,
+}
+
+impl From<&Job> for TransactionView {
+    fn from(job: &Job) -> Self {
         Self {
-            url: url.into(),
-            chain_id,
-            confirmations: 1,
-            call_timeout: Duration::from_secs(10),
-            confirm_timeout: Duration::from_secs(120),
-            poll: Duration::from_millis(100),
-            gas_price_cap: None,
+            job: job.id,
+            purpose: job.purpose.clone(),
+            state: job.state.clone(),
+            waiting: job.waiting.clone(),
+            hash: job.hash(),
+            paid: job.mined().map(|mined| mined.paid()),
+            replaced: job.replaced(),
+            reorganised: job.reorganised,
+            queued: job.queued,
+            changed: job.changed,
+            last: job.last,
         }
     }
 }
 
-/// An account that can act. Clones share the nonce queue; make one wallet for each key.
-#[derive(Debug, Clone)]
-pub struct Wallet {
-    endpoint: Arc<Endpoint>,
-    provider: RootProvider,
-    signer: Arc<dyn Signer>,
-    /// The nonce after the last one we sent, while that one is not confirmed: servers behind a balancer lag.
-    next_nonce: Arc<Mutex<Option<u64>>>,
-}
-
 impl Wallet {
-    /// Touches nothing: the first call finds out whether the server is there; [`Wallet::check`] asks at once.
+    /// A wallet that forgets: for tools and tests. Touches nothing: the first call finds out whether a server is there;
+    /// [`Wallet::check`] asks at once.
     ///
     /// # Errors
-    /// [`ChainError::Unreachable`] when the URL is not one.
+    /// [`ChainError::Unreachable`] when an address is none.
     pub fn new(endpoint: Endpoint, signer: Arc<dyn Signer>) -> Result<Self, ChainError> {
-        let bad = |why: String| {
-            ChainError::Unreachable(format!("{:?} is not an RPC address: {why}", endpoint.url))
-        };
-        let url: alloy::transports::http::reqwest::Url = endpoint
-            .url
-            .parse()
-            .map_err(|why| bad(format!("{why}; write http://host:port")))?;
-        if url.scheme() != "http" {
-            return Err(bad(format!("this build speaks http, not {}", url.scheme())));
-        }
-        let provider = RootProvider::new_http(url);
+        Self::with(endpoint, signer, None)
+    }
+
+    /// A wallet that remembers: its transactions are written down before they leave, and what an earlier run left unfinished goes on
+    /// at once. The ledger must outlive no other wallet of the same key and chain.
+    ///
+    /// # Errors
+    /// As [`Wallet::new`]; [`ChainError::Refused`] when the ledger cannot be read.
+    pub async fn open(
+        endpoint: Endpoint,
+        signer: Arc<dyn Signer>,
+        ledger: Arc<dyn Ledger>,
+    ) -> Result<Self, ChainError> {
+        let wallet = Self::with(endpoint, signer, Some(ledger))?;
+        wallet.driver().await?;
+        Ok(wallet)
+    }
+
+    fn with(
+        endpoint: Endpoint,
+        signer: Arc<dyn Signer>,
+        ledger: Option<Arc<dyn Ledger>>,
+    ) -> Result<Self, ChainError> {
         Ok(Self {
+            servers: Servers::new(&endpoint)?,
             endpoint: Arc::new(endpoint),
-            provider,
             signer,
-            next_nonce: Arc::default(),
+            ledger,
+            driver: Arc::default(),
         })
     }
 
@@ -114,18 +154,14 @@ impl Wallet {
         self.endpoint.chain_id
     }
 
-    /// Asks whether the server is there and serves the right chain.
+    /// Asks whether a server is there and serves the right chain.
     ///
     /// # Errors
     /// [`ChainError::Unreachable`], [`ChainError::WrongChain`].
     pub async fn check(&self) -> Result<(), ChainError> {
-        let found = self.ask(self.provider.get_chain_id()).await?;
-        let expected = self.endpoint.chain_id;
-        if found == expected {
-            Ok(())
-        } else {
-            Err(ChainError::WrongChain { expected, found })
-        }
+        self.any(|provider| async move { provider.get_chain_id().await })
+            .await
+            .map(drop)
     }
 
     /// Asks whether there is code at `contract`.
@@ -134,7 +170,7 @@ impl Wallet {
     /// [`ChainError::NoContract`] when there is none.
     pub async fn check_contract(&self, contract: Address) -> Result<(), ChainError> {
         let code = self
-            .ask(async { self.provider.get_code_at(contract).await })
+            .any(|provider| async move { provider.get_code_at(contract).await })
             .await?;
         if code.is_empty() {
             Err(ChainError::NoContract(contract))
@@ -146,10 +182,12 @@ impl Wallet {
     /// Native coin of the account, in wei.
     ///
     /// # Errors
-    /// [`ChainError::Unreachable`].
+    /// [`ChainError::Unreachable`], [`ChainError::Contradiction`].
     pub async fn native_balance(&self, account: Address) -> Result<U256, ChainError> {
-        self.ask(async { self.provider.get_balance(account).await })
-            .await
+        self.agreed(
+            |provider, block| async move { provider.get_balance(account).block_id(block).await },
+        )
+        .await
     }
 
     /// The chain's height.
@@ -157,7 +195,8 @@ impl Wallet {
     /// # Errors
     /// [`ChainError::Unreachable`].
     pub async fn block_number(&self) -> Result<u64, ChainError> {
-        self.ask(self.provider.get_block_number()).await
+        self.any(|provider| async move { provider.get_block_number().await })
+            .await
     }
 
     /// The chain's own clock: Unix seconds of its newest block. Delays of the contracts run on it.
@@ -165,9 +204,9 @@ impl Wallet {
     /// # Errors
     /// [`ChainError::Unreachable`].
     pub async fn chain_time(&self) -> Result<u64, ChainError> {
-        let latest = alloy::eips::BlockNumberOrTag::Latest;
+        let latest = BlockNumberOrTag::Latest;
         let block = self
-            .ask(async { self.provider.get_block_by_number(latest).await })
+            .any(|provider| async move { provider.get_block_by_number(latest).await })
             .await?;
         match block {
             Some(block) => Ok(block.header.inner.timestamp),
@@ -177,10 +216,22 @@ impl Wallet {
         }
     }
 
-    /// Calls a view.
+    /// What a unit of gas costs now, in wei: what to offer at most in order to be mined soon.
     ///
     /// # Errors
-    /// [`ChainError::NoContract`] when nothing answers there, [`ChainError::Refused`] when it reverts.
+    /// [`ChainError::Unreachable`].
+    pub async fn gas_price(&self) -> Result<u128, ChainError> {
+        let fees = self
+            .any(|provider| async move { provider.estimate_eip1559_fees().await })
+            .await?;
+        Ok(fees.max_fee_per_gas)
+    }
+
+    /// Calls a view. Where there are several servers, two must agree.
+    ///
+    /// # Errors
+    /// [`ChainError::NoContract`] when nothing answers there, [`ChainError::Refused`] when it reverts,
+    /// [`ChainError::Contradiction`] when two servers tell different things.
     pub async fn read<C: SolCall>(
         &self,
         contract: Address,
@@ -196,9 +247,15 @@ impl Wallet {
         contract: Address,
         input: Bytes,
     ) -> Result<Bytes, ChainError> {
-        let request = self.request(TxKind::Call(contract), U256::ZERO, input);
+        let request = driver::request(
+            self.address(),
+            &errand(Some(contract), U256::ZERO, input, None),
+        );
         let answer = self
-            .ask(async { self.provider.call(request).await })
+            .agreed(|provider, block| {
+                let request = request.clone();
+                async move { provider.call(request).block(block).await }
+            })
             .await?;
         if answer.is_empty() {
             return Err(ChainError::NoContract(contract));
@@ -209,11 +266,16 @@ impl Wallet {
     /// A storage slot, for what a contract keeps and shows by no view.
     ///
     /// # Errors
-    /// [`ChainError::Unreachable`].
+    /// [`ChainError::Unreachable`], [`ChainError::Contradiction`].
     pub async fn storage(&self, contract: Address, slot: u64) -> Result<U256, ChainError> {
         let slot = U256::from(slot);
-        self.ask(async { self.provider.get_storage_at(contract, slot).await })
-            .await
+        self.agreed(|provider, block| async move {
+            provider
+                .get_storage_at(contract, slot)
+                .block_id(block)
+                .await
+        })
+        .await
     }
 
     /// Events, oldest first.
@@ -221,20 +283,40 @@ impl Wallet {
     /// # Errors
     /// [`ChainError::Unreachable`].
     pub async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, ChainError> {
-        self.ask(self.provider.get_logs(filter)).await
+        self.any(|provider| {
+            let filter = filter.clone();
+            async move { provider.get_logs(&filter).await }
+        })
+        .await
     }
 
     /// Sends a call and waits for its confirmations.
     ///
     /// # Errors
-    /// [`ChainError::Refused`] with the contract's reason; [`ChainError::Pending`] when its fate is not known in time.
+    /// [`ChainError::Refused`] with the contract's reason; [`ChainError::Pending`] when its fate is not known in time;
+    /// [`ChainError::Waiting`] when it was not sent in time, with the reason: then it is not sent later, either.
     pub async fn call<C: SolCall>(
         &self,
         contract: Address,
         call: &C,
     ) -> Result<TransactionReceipt, ChainError> {
-        let input = call.abi_encode().into();
-        self.transact(TxKind::Call(contract), U256::ZERO, input, None)
+        self.call_for(Purpose::Call, contract, call).await
+    }
+
+    /// As [`Wallet::call`], and the history says what for. Asking again for a settlement that is on its way waits for that one, and
+    /// one that could not be sent in time is sent later.
+    ///
+    /// # Errors
+    /// As [`Wallet::call`].
+    pub async fn call_for<C: SolCall>(
+        &self,
+        purpose: Purpose,
+        contract: Address,
+        call: &C,
+    ) -> Result<TransactionReceipt, ChainError> {
+        self.begin_call(purpose, contract, call)
+            .await?
+            .ended()
             .await
     }
 
@@ -249,8 +331,8 @@ impl Wallet {
         gas: u64,
     ) -> Result<TransactionReceipt, ChainError> {
         let input = call.abi_encode().into();
-        self.transact(TxKind::Call(contract), U256::ZERO, input, Some(gas))
-            .await
+        let errand = errand(Some(contract), U256::ZERO, input, Some(gas));
+        self.begin(Purpose::Call, errand).await?.ended().await
     }
 
     /// Deploys init code; the answer is the new contract.
@@ -258,9 +340,8 @@ impl Wallet {
     /// # Errors
     /// As [`Wallet::call`].
     pub async fn deploy(&self, init_code: Bytes) -> Result<Address, ChainError> {
-        let receipt = self
-            .transact(TxKind::Create, U256::ZERO, init_code, None)
-            .await?;
+        let errand = errand(None, U256::ZERO, init_code, None);
+        let receipt = self.begin(Purpose::Deploy, errand).await?.ended().await?;
         receipt
             .contract_address
             .ok_or_else(|| ChainError::Refused("the deployment made no contract".to_owned()))
@@ -275,190 +356,172 @@ impl Wallet {
         to: Address,
         wei: U256,
     ) -> Result<TransactionReceipt, ChainError> {
-        self.transact(TxKind::Call(to), wei, Bytes::new(), None)
-            .await
+        let errand = errand(Some(to), wei, Bytes::new(), None);
+        self.begin(Purpose::Transfer, errand).await?.ended().await
+    }
+
+    /// The wallet's transactions, newest first, as the chain shows them; those of earlier runs where it has a ledger.
+    ///
+    /// # Errors
+    /// [`ChainError::Refused`] when the wallet has stopped because its ledger failed.
+    pub async fn transactions(&self) -> Result<Vec<TransactionView>, ChainError> {
+        let (jobs, told) = oneshot::channel();
+        self.command(Command::History { jobs }).await?;
+        let jobs = told.await.map_err(|_| stopped())?;
+        Ok(jobs.iter().map(TransactionView::from).collect())
+    }
+
+    /// Takes a transaction back. One that is not signed is gone; one in circulation is replaced by one that does nothing, and until
+    /// that is mined may still win.
+    ///
+    /// # Errors
+    /// As [`Wallet::transactions`].
+    pub async fn withdraw(&self, job: JobId, why: &str) -> Result<(), ChainError> {
+        self.moot(job, Moot::Withdrawn(why.to_owned())).await
     }
 
     // ------------------------------------------------------------------------------------------------- private
 
-    async fn transact(
+    /// Puts a call into the outbox.
+    pub(crate) async fn begin_call<C: SolCall>(
         &self,
-        to: TxKind,
-        value: U256,
-        input: Bytes,
-        gas: Option<u64>,
-    ) -> Result<TransactionReceipt, ChainError> {
-        let (hash, nonce) = self.send(to, value, input.clone(), gas).await?;
-        debug!(%hash, nonce, from = %self.address(), "transaction sent");
-        let confirmed = self.confirmed(hash).await;
-        let mut next = self.next_nonce.lock().await;
-        // Confirmed: the server counts it by now. Not confirmed: it may be lost, and a gap would hold up all that follow.
-        if confirmed.is_err() || *next == Some(nonce + 1) {
-            *next = None;
-        }
-        drop(next);
-        let receipt = confirmed?;
-        if receipt.status() {
-            info!(%hash, gas = receipt.gas_used, block = receipt.block_number, "transaction confirmed");
-            return Ok(receipt);
-        }
-        // Receipts carry no reason: run it again on the newest state to learn one.
-        let mut request = self.request(to, value, input);
-        request.gas = gas;
-        let reason = self
-            .asked(async { self.provider.call(request).await })
-            .await;
-        Err(match reason {
-            Err(fault) => fault.into_chain_error(self.address()),
-            Ok(_) => ChainError::Refused(
-                "reverted, and would not revert now: the chain moved".to_owned(),
-            ),
+        purpose: Purpose,
+        contract: Address,
+        call: &C,
+    ) -> Result<Begun, ChainError> {
+        let input = call.abi_encode().into();
+        self.begin(purpose, errand(Some(contract), U256::ZERO, input, None))
+            .await
+    }
+
+    async fn begin(&self, purpose: Purpose, errand: Errand) -> Result<Begun, ChainError> {
+        let (taken, job) = oneshot::channel();
+        let (ending, ended) = oneshot::channel();
+        self.command(Command::Send {
+            purpose,
+            errand,
+            taken,
+            ending,
+        })
+        .await?;
+        Ok(Begun {
+            wallet: self.clone(),
+            job: job.await.ok(),
+            ended,
         })
     }
 
-    /// Takes a nonce, signs and sends; the lock is held until the server has the transaction.
-    async fn send(
-        &self,
-        to: TxKind,
-        value: U256,
-        input: Bytes,
-        gas: Option<u64>,
-    ) -> Result<(B256, u64), ChainError> {
-        let mut next = self.next_nonce.lock().await;
-        let mut last = Fault::NonceTaken;
-        for _ in 0..NONCE_TRIES {
-            let sent = self.send_once(*next, to, value, input.clone(), gas);
-            match sent.await {
-                Ok((hash, nonce)) => {
-                    *next = Some(nonce + 1);
-                    return Ok((hash, nonce));
-                }
-                Err(fault @ Fault::NonceTaken) => {
-                    *next = None;
-                    last = fault;
-                }
-                Err(fault) => return Err(fault.into_chain_error(self.address())),
-            }
-        }
-        Err(last.into_chain_error(self.address()))
+    /// Says that a job is pointless.
+    pub(crate) async fn moot(&self, job: JobId, moot: Moot) -> Result<(), ChainError> {
+        let (done, told) = oneshot::channel();
+        self.command(Command::Moot { job, moot, done }).await?;
+        told.await.map_err(|_| stopped())
     }
 
-    async fn send_once(
-        &self,
-        expected: Option<u64>,
-        to: TxKind,
-        value: U256,
-        input: Bytes,
-        gas: Option<u64>,
-    ) -> Result<(B256, u64), Fault> {
-        let from = self.address();
-        let gas_limit = match gas {
-            Some(gas) => gas,
-            None => {
-                let request = self.request(to, value, input.clone());
-                let estimate = self.provider.estimate_gas(request);
-                let gas = self.asked(async { estimate.await }).await?;
-                gas.saturating_mul(GAS_MARGIN) / 100
-            }
-        };
-        let fees = self.asked(self.provider.estimate_eip1559_fees()).await?;
-        if let Some(cap) = self
-            .endpoint
-            .gas_price_cap
-            .filter(|cap| fees.max_fee_per_gas > *cap)
-        {
-            return Err(Fault::Other(ChainError::Refused(format!(
-                "gas costs up to {} wei and the cap is {cap}: wait, or raise the cap",
-                fees.max_fee_per_gas
-            ))));
-        }
-        let known = self
-            .asked(async { self.provider.get_transaction_count(from).pending().await })
-            .await?;
-        let nonce = known.max(expected.unwrap_or(0));
-        let transaction = TxEip1559 {
-            chain_id: self.endpoint.chain_id,
-            nonce,
-            gas_limit,
-            max_fee_per_gas: fees.max_fee_per_gas,
-            max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
-            to,
-            value,
-            input,
-            ..TxEip1559::default()
-        };
-        let signature = self
-            .signer
-            .sign_digest(transaction.signature_hash())
-            .map_err(|why| Fault::Other(ChainError::Refused(why.to_string())))?;
-        let signature = alloy::primitives::Signature::from_raw(signature.as_bytes())
-            .expect("identity's signatures have 65 bytes and v 27 or 28");
-        let envelope = TxEnvelope::from(transaction.into_signed(signature));
-        let (hash, raw) = (*envelope.tx_hash(), envelope.encoded_2718());
-        match self
-            .asked(async { self.provider.send_raw_transaction(&raw).await.map(|_| ()) })
+    async fn command(&self, command: Command) -> Result<(), ChainError> {
+        let driver = self.driver().await?;
+        driver.send(command).await.map_err(|_| stopped())
+    }
+
+    async fn driver(&self) -> Result<&mpsc::Sender<Command>, ChainError> {
+        self.driver
+            .get_or_try_init(|| {
+                Driver::start(
+                    &self.endpoint,
+                    self.servers.clone(),
+                    Arc::clone(&self.signer),
+                    self.ledger.clone(),
+                )
+            })
             .await
-        {
-            // No answer may still mean that it arrived: waiting for its receipt will tell.
-            Ok(()) | Err(Fault::AlreadyKnown | Fault::Other(ChainError::Unreachable(_))) => {
-                Ok((hash, nonce))
-            }
-            Err(fault) => Err(fault),
-        }
     }
 
-    /// Waits until the transaction has its confirmations on the canonical chain; a reorganisation starts the wait again.
-    async fn confirmed(&self, hash: B256) -> Result<TransactionReceipt, ChainError> {
-        let deadline = Instant::now() + self.endpoint.confirm_timeout;
-        loop {
-            // Errors of the server here are not the transaction's: look again until the deadline.
-            if let Ok(Some(receipt)) = self.ask(self.provider.get_transaction_receipt(hash)).await {
-                let needed = receipt
-                    .block_number
-                    .unwrap_or(u64::MAX)
-                    .saturating_add(self.endpoint.confirmations);
-                let deep = self.endpoint.confirmations <= 1
-                    || self
-                        .block_number()
-                        .await
-                        .is_ok_and(|head| head.saturating_add(1) >= needed);
-                if deep {
-                    return Ok(receipt);
-                }
-            }
-            if Instant::now() >= deadline {
-                return Err(ChainError::Pending(hash));
-            }
-            sleep(self.endpoint.poll).await;
-        }
-    }
-
-    fn request(&self, to: TxKind, value: U256, input: Bytes) -> TransactionRequest {
-        let mut request = TransactionRequest::default()
-            .from(self.address())
-            .value(value)
-            .input(input.into());
-        request.to = Some(to);
-        request
-    }
-
-    async fn ask<T>(
-        &self,
-        call: impl Future<Output = TransportResult<T>>,
-    ) -> Result<T, ChainError> {
-        self.asked(call)
+    async fn any<T, F>(&self, call: impl Fn(RootProvider) -> F) -> Result<T, ChainError>
+    where
+        F: Future<Output = TransportResult<T>>,
+    {
+        self.servers
+            .any(call)
             .await
             .map_err(|fault| fault.into_chain_error(self.address()))
     }
 
-    async fn asked<T>(&self, call: impl Future<Output = TransportResult<T>>) -> Result<T, Fault> {
-        match timeout(self.endpoint.call_timeout, call).await {
-            Ok(answer) => answer.map_err(Fault::from),
-            Err(_) => Err(Fault::Other(ChainError::Unreachable(format!(
-                "no answer from {} within {:?}",
-                self.endpoint.url, self.endpoint.call_timeout
-            )))),
+    async fn agreed<T, F>(&self, call: impl Fn(RootProvider, BlockId) -> F) -> Result<T, ChainError>
+    where
+        T: PartialEq + Clone + fmt::Debug,
+        F: Future<Output = TransportResult<T>>,
+    {
+        self.servers
+            .agreed(call)
+            .await
+            .map_err(|fault| fault.into_chain_error(self.address()))
+    }
+}
+
+/// A transaction in the outbox.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    wallet: Wallet,
+    /// `None` when the outbox refused it.
+    pub(crate) job: Option<JobId>,
+    ended: oneshot::Receiver<Ending>,
+}
+
+impl Begun {
+    /// Waits until it is confirmed, or will not be, or for as long as the endpoint says.
+    pub(crate) async fn ended(mut self) -> Ending {
+        let patience = self.wallet.endpoint.confirm_timeout;
+        match timeout(patience, &mut self.ended).await {
+            Ok(Ok(ending)) => ending,
+            Ok(Err(_)) => Err(stopped()),
+            Err(_) => self.given_up().await,
         }
+    }
+
+    async fn given_up(mut self) -> Ending {
+        let Some(job) = self.job else {
+            return Err(stopped());
+        };
+        // It may have ended at this very moment.
+        if let Ok(ending) = self.ended.try_recv() {
+            return ending;
+        }
+        self.ended.close();
+        let (standing, told) = oneshot::channel();
+        self.wallet
+            .command(Command::GiveUp { job, standing })
+            .await?;
+        Err(told.await.map_err(|_| stopped())?)
+    }
+}
+
+fn stopped() -> ChainError {
+    ChainError::Refused(
+        "the wallet has stopped, since its ledger failed: see the log, then start again".to_owned(),
+    )
+}
+
+fn errand(to: Option<Address>, value: U256, input: Bytes, gas: Option<u64>) -> Errand {
+    Errand {
+        to,
+        value,
+        input: input.into(),
+        gas,
+    }
+}
+
+fn outbox_config(endpoint: &Endpoint, account: Address) -> OutboxConfig {
+    OutboxConfig {
+        account,
+        chain_id: endpoint.chain_id,
+        confirmations: endpoint.confirmations,
+        finality: endpoint.finality,
+        stuck_blocks: endpoint.stuck_blocks,
+        stuck_after: endpoint.stuck_after,
+        fee_cap: endpoint.gas_price_cap,
+        poll: endpoint.poll,
+        recheck: endpoint.recheck,
+        patience: endpoint.patience(),
     }
 }
 

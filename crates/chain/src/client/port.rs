@@ -4,8 +4,8 @@
 use alloy::primitives::Address;
 use alloy::sol_types::SolCall;
 use wayfare_payment::{
-    Amount, Chain, ChainError, ChannelId, ConsumerAccount, HermesAccount, PortFuture,
-    ProviderAccount, SettleOrder, Settled,
+    Amount, Chain, ChainError, ChannelId, ConsumerAccount, HermesAccount, JobId, Moot, PortFuture,
+    ProviderAccount, Purpose, SettleOrder, Settled,
 };
 
 use super::{VaultClient, bytes, only};
@@ -70,13 +70,16 @@ impl VaultClient {
     }
 
     /// Sends a settlement of `payee`'s channel and answers what the chain then says.
+    ///
+    /// INVARIANT: no total above the promise is believed of a transaction of ours: a receipt may lie, the promise does not.
     pub(super) async fn settle_by<C: SolCall>(
         &self,
         payee: Address,
         order: &SettleOrder,
         call: &C,
     ) -> Result<Settled, ChainError> {
-        self.is_about(ChannelId::of_provider(payee, order.hermes), order)?;
+        let channel = ChannelId::of_provider(payee, order.hermes);
+        self.is_about(channel, order)?;
         let wanted = order.promise.promise.amount;
         let before = self.provider_account(payee, order.hermes).await?.settled;
         if before >= wanted {
@@ -86,7 +89,20 @@ impl VaultClient {
                 gas: 0,
             });
         }
-        let receipt = match self.wallet.call(self.vault, call).await {
+        let purpose = if payee == self.wallet.address() {
+            Purpose::Settle {
+                channel,
+                amount: wanted,
+            }
+        } else {
+            Purpose::Relay {
+                channel,
+                amount: wanted,
+            }
+        };
+        let begun = self.wallet.begin_call(purpose, self.vault, call).await?;
+        let job = begun.job;
+        let receipt = match begun.ended().await {
             Ok(receipt) => receipt,
             Err(error) => {
                 let now = self
@@ -94,20 +110,12 @@ impl VaultClient {
                     .await
                     .map_err(|_| error.clone())?
                     .settled;
-                let by_another = Settled {
-                    transaction: None,
-                    total: now,
-                    gas: 0,
-                };
-                return if now >= wanted {
-                    Ok(by_another)
-                } else {
-                    Err(error)
-                };
+                return self.by_another(job, now, wanted, error).await;
             }
         };
         let total = only::<Vault::Settled>(&receipt)
-            .map_or(before, |event| Amount::new(event.totalSettled));
+            .map_or(before, |event| Amount::new(event.totalSettled))
+            .min(wanted);
         Ok(Settled {
             transaction: Some(receipt.transaction_hash),
             total,
@@ -141,7 +149,13 @@ impl VaultClient {
             R: order.preimage.0,
             sig: bytes(&order.promise.signature),
         };
-        let receipt = match self.wallet.call(self.vault, &call).await {
+        let purpose = Purpose::Collect {
+            channel: order.promise.promise.channel,
+            amount: wanted,
+        };
+        let begun = self.wallet.begin_call(purpose, self.vault, &call).await?;
+        let job = begun.job;
+        let receipt = match begun.ended().await {
             Ok(receipt) => receipt,
             Err(error) => {
                 let now = self
@@ -149,24 +163,37 @@ impl VaultClient {
                     .await
                     .map_err(|_| error.clone())?
                     .collected;
-                let by_another = Settled {
-                    transaction: None,
-                    total: now,
-                    gas: 0,
-                };
-                return if now >= wanted {
-                    Ok(by_another)
-                } else {
-                    Err(error)
-                };
+                return self.by_another(job, now, wanted, error).await;
             }
         };
         let total = only::<Vault::Collected>(&receipt)
-            .map_or(before, |event| Amount::new(event.totalCollected));
+            .map_or(before, |event| Amount::new(event.totalCollected))
+            .min(wanted);
         Ok(Settled {
             transaction: Some(receipt.transaction_hash),
             total,
             gas: receipt.gas_used,
+        })
+    }
+
+    /// What a failure comes to where the chain shows `now`: whoever did it, it is done, and the job need not go on.
+    async fn by_another(
+        &self,
+        job: Option<JobId>,
+        now: Amount,
+        wanted: Amount,
+        error: ChainError,
+    ) -> Result<Settled, ChainError> {
+        if now < wanted {
+            return Err(error);
+        }
+        if let Some(job) = job {
+            self.wallet.moot(job, Moot::SettledByAnother).await?;
+        }
+        Ok(Settled {
+            transaction: None,
+            total: now,
+            gas: 0,
         })
     }
 
