@@ -109,6 +109,10 @@ pub struct Settler {
     channel: ChannelId,
     material: Option<SettleMaterial>,
     settled: Amount,
+    /// The largest order that the chain has shown as settled, as long as it does.
+    done: Option<SettleOrder>,
+    /// What was settled is so no more: it is settled again whatever the threshold says.
+    reopened: bool,
     unsettled_since: Option<Instant>,
     asked: bool,
     stage: Stage,
@@ -130,6 +134,8 @@ impl Settler {
             channel,
             material: None,
             settled: Amount::ZERO,
+            done: None,
+            reopened: false,
             unsettled_since: None,
             asked: false,
             stage: Stage::Idle,
@@ -167,7 +173,10 @@ impl Settler {
                 preimage: record.preimage,
             };
             match record.stage {
-                SettlementStage::Done(total) => settler.settled = settler.settled.max(total),
+                SettlementStage::Done(total) => {
+                    settler.settled = settler.settled.max(total);
+                    settler.remember(order);
+                }
                 SettlementStage::Submitted => {
                     let larger = doubtful
                         .is_none_or(|d| d.promise.promise.amount < order.promise.promise.amount);
@@ -176,12 +185,7 @@ impl Settler {
             }
         }
         if let Some(order) = doubtful {
-            settler.material = Some(SettleMaterial {
-                hermes: order.hermes,
-                promise: order.promise,
-                preimage: order.preimage,
-                urgent: false,
-            });
+            settler.material = Some(material_of(&order));
             settler.unsettled_since = Some(now);
             settler.doubt(order, "this node was restarted".to_owned(), now);
         }
@@ -202,9 +206,15 @@ impl Settler {
         self.settle_if_due(now);
     }
 
-    /// What the chain has settled on the channel. The truth, also when a reorganisation has made it smaller.
+    /// What the chain has settled on the channel. The truth, also when a reorganisation has made it smaller: then what was done is
+    /// open again, and written down as such. More than was ever promised is not the truth, and not believed beyond the promise.
     pub fn handle_chain(&mut self, settled: Amount, now: Instant) {
+        let promised = self
+            .material
+            .map(|material| material.promise.promise.amount);
+        let settled = promised.map_or(settled, |promised| settled.min(promised));
         self.settled = settled;
+        self.reopen(settled);
         let done = |order: &SettleOrder| settled >= order.promise.promise.amount;
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Reading { order, .. } if done(&order) => self.finish(order, None, now),
@@ -220,6 +230,41 @@ impl Settler {
             stage @ (Stage::Idle | Stage::Writing | Stage::Submitted { .. }) => self.stage = stage,
         }
         self.settle_if_due(now);
+    }
+
+    /// A reorganisation may have taken back what was done. A restart in between must know it, too.
+    fn reopen(&mut self, settled: Amount) {
+        let gone = |order: &mut SettleOrder| order.promise.promise.amount > settled;
+        let Some(order) = self.done.take_if(gone) else {
+            return;
+        };
+        let wanted = order.promise.promise.amount;
+        if self
+            .material
+            .is_none_or(|held| held.promise.promise.amount < wanted)
+        {
+            self.material = Some(material_of(&order));
+        }
+        self.reopened = true;
+        let batch = self.batch(&order, SettlementStage::Submitted);
+        let ticket = self.withheld.hold(None);
+        self.outputs
+            .push_back(SettlerOutput::Persist { ticket, batch });
+        self.outputs.push_back(SettlerOutput::Delayed {
+            wanted,
+            total: settled,
+            why: "a reorganisation of the chain took the settlement back".to_owned(),
+        });
+    }
+
+    fn remember(&mut self, order: SettleOrder) {
+        let amount = order.promise.promise.amount;
+        if self
+            .done
+            .is_none_or(|done| done.promise.promise.amount < amount)
+        {
+            self.done = Some(order);
+        }
     }
 
     /// Settles whatever there is, policy or not.
@@ -340,6 +385,7 @@ impl Settler {
         if unsettled.is_zero() {
             self.unsettled_since = None;
             self.asked = false;
+            self.reopened = false;
             return;
         }
         let since = *self.unsettled_since.get_or_insert(now);
@@ -352,8 +398,8 @@ impl Settler {
             return;
         };
         let old = now.saturating_duration_since(since) >= self.policy.max_age;
-        let due =
-            self.policy.enabled && (unsettled >= self.policy.threshold || old || material.urgent);
+        let wanted = unsettled >= self.policy.threshold || old || material.urgent || self.reopened;
+        let due = self.policy.enabled && wanted;
         if due || self.asked {
             self.write(material);
         }
@@ -379,6 +425,8 @@ impl Settler {
             self.failures = 0;
             self.not_before = None;
             self.asked = false;
+            self.reopened = false;
+            self.remember(order);
             self.unsettled_since = (!self.unsettled().is_zero()).then_some(now);
         } else {
             // The Hermes was short of funds: the same promise settles the rest later.
@@ -429,6 +477,15 @@ impl Settler {
     fn pause(&mut self, now: Instant) {
         self.not_before = Some(now + backoff(RETRY, self.failures, RETRY_MOST));
         self.failures = self.failures.saturating_add(1);
+    }
+}
+
+fn material_of(order: &SettleOrder) -> SettleMaterial {
+    SettleMaterial {
+        hermes: order.hermes,
+        promise: order.promise,
+        preimage: order.preimage,
+        urgent: false,
     }
 }
 

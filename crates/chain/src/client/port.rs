@@ -93,11 +93,13 @@ impl VaultClient {
             Purpose::Settle {
                 channel,
                 amount: wanted,
+                before,
             }
         } else {
             Purpose::Relay {
                 channel,
                 amount: wanted,
+                before,
             }
         };
         let begun = self.wallet.begin_call(purpose, self.vault, call).await?;
@@ -152,6 +154,7 @@ impl VaultClient {
         let purpose = Purpose::Collect {
             channel: order.promise.promise.channel,
             amount: wanted,
+            before,
         };
         let begun = self.wallet.begin_call(purpose, self.vault, &call).await?;
         let job = begun.job;

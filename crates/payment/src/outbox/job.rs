@@ -48,6 +48,8 @@ pub enum Purpose {
         channel: ChannelId,
         /// The promise's cumulative amount.
         amount: Amount,
+        /// What the chain had settled of it when this was asked for. A Hermes that was short pays the rest in another transaction.
+        before: Amount,
     },
     /// Collects a consumer's promise.
     Collect {
@@ -55,6 +57,8 @@ pub enum Purpose {
         channel: ChannelId,
         /// The promise's cumulative amount.
         amount: Amount,
+        /// What the chain had settled of it when this was asked for. A Hermes that was short pays the rest in another transaction.
+        before: Amount,
     },
     /// Cashes somebody else's promise, for a fee.
     Relay {
@@ -62,6 +66,8 @@ pub enum Purpose {
         channel: ChannelId,
         /// The promise's cumulative amount.
         amount: Amount,
+        /// What the chain had settled of it when this was asked for. A Hermes that was short pays the rest in another transaction.
+        before: Amount,
     },
     /// Puts money on a consumer's account.
     TopUp {
@@ -81,17 +87,17 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// Whether two jobs of this purpose are one: doing it twice would do nothing more.
+    /// Whether two jobs of this purpose are one: doing it twice from the same state would do nothing more.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.cumulative().is_some()
     }
 
-    /// Whether a job of this purpose makes one of `other` pointless: the same channel, a larger cumulative amount.
+    /// Whether a job of this purpose makes one of `other` pointless: the same channel, no smaller cumulative amount.
     pub(crate) fn overtakes(&self, other: &Self) -> bool {
         match (self.cumulative(), other.cumulative()) {
             (Some((kind, channel, amount)), Some((of, its, less))) => {
-                (kind, channel) == (of, its) && amount > less
+                (kind, channel) == (of, its) && amount >= less
             }
             (Some(_) | None, _) => false,
         }
@@ -100,9 +106,15 @@ impl Purpose {
     /// What kind of promise it cashes, on which channel, up to what total.
     fn cumulative(&self) -> Option<(u8, ChannelId, Amount)> {
         match self {
-            Self::Settle { channel, amount } => Some((0, *channel, *amount)),
-            Self::Collect { channel, amount } => Some((1, *channel, *amount)),
-            Self::Relay { channel, amount } => Some((2, *channel, *amount)),
+            Self::Settle {
+                channel, amount, ..
+            } => Some((0, *channel, *amount)),
+            Self::Collect {
+                channel, amount, ..
+            } => Some((1, *channel, *amount)),
+            Self::Relay {
+                channel, amount, ..
+            } => Some((2, *channel, *amount)),
             Self::TopUp { .. }
             | Self::Exit
             | Self::Transfer

@@ -9,6 +9,7 @@ use std::time::Duration;
 use net::{Bench, config};
 
 use super::*;
+use crate::Amount;
 use crate::fixture::units;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -17,6 +18,7 @@ fn settle(amount: u128) -> Purpose {
     Purpose::Settle {
         channel: crate::ChannelId(B256::repeat_byte(7)),
         amount: units(amount),
+        before: Amount::ZERO,
     }
 }
 

@@ -264,7 +264,79 @@ fn a_reorganised_chain_is_settled_on_again() {
     bench.settler.handle_outcome(Ok(settled(1_000)), bench.now);
     bench.drain();
     bench.settler.handle_chain(units(0), bench.now);
-    assert_eq!(bench.submitted(), [1_000]);
+    let outputs = bench.drain();
+    assert!(
+        matches!(&outputs[0], SettlerOutput::Delayed { wanted, total, why }
+            if *wanted == units(1_000) && total.is_zero() && why.contains("reorganisation"))
+    );
+    assert!(
+        matches!(outputs[1], SettlerOutput::Submit(order) if order.promise.promise.amount == units(1_000))
+    );
+}
+
+#[test]
+fn what_a_reorganisation_reopened_stays_open_over_a_restart_and_below_the_threshold() {
+    let mut bench = Bench::new(policy());
+    bench.material(1_000);
+    bench.submitted();
+    bench.settler.handle_outcome(Ok(settled(1_000)), bench.now);
+    bench.drain();
+    let rows = bench.rows.of(Settler::TABLES);
+    // Its ledger says done; the chain, read at the start, says otherwise.
+    let mut again = Bench {
+        settler: Settler::restore(policy(), channel(), rows, bench.now).unwrap(),
+        rows: bench.rows.clone(),
+        now: bench.now,
+    };
+    assert_eq!(again.settler.settled(), units(1_000));
+    again.settler.handle_chain(units(400), again.now);
+    let Some(SettlerOutput::Persist { batch, .. }) = again.settler.poll_output() else {
+        panic!("not written down");
+    };
+    // The power fails right after that write.
+    again.rows.commit(batch);
+    let rows = again.rows.of(Settler::TABLES);
+    let mut third = Bench {
+        settler: Settler::restore(policy(), channel(), rows, bench.now).unwrap(),
+        rows: again.rows,
+        now: bench.now,
+    };
+    assert_eq!(third.drain(), [SettlerOutput::ReadChain]);
+    assert_eq!(
+        third.settler.settled(),
+        Amount::ZERO,
+        "nothing is called done"
+    );
+    third.settler.handle_chain(units(400), third.now);
+    third.drain();
+    third.pass(HOUR);
+    assert_eq!(third.submitted(), [1_000]);
+
+    // In one life 600, which is below the threshold, is settled again at once: it had been decided.
+    let mut bench = Bench::new(policy());
+    bench.material(1_000);
+    bench.submitted();
+    bench.settler.handle_outcome(Ok(settled(1_000)), bench.now);
+    bench.drain();
+    bench.settler.handle_chain(units(400), bench.now);
+    let outputs = bench.drain();
+    assert!(matches!(outputs.last(), Some(SettlerOutput::Submit(_))));
+    assert!(bench.settler.settled() == units(400));
+}
+
+#[test]
+fn no_more_than_was_promised_is_believed_settled() {
+    let mut bench = Bench::new(policy());
+    bench.material(1_000);
+    bench.submitted();
+    bench.settler.handle_chain(Amount::MAX, bench.now);
+    assert_eq!(bench.settler.settled(), units(1_000));
+    bench.material(5_000);
+    assert_eq!(
+        bench.settler.unsettled(),
+        units(4_000),
+        "the lie hides nothing"
+    );
 }
 
 #[test]
