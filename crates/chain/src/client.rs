@@ -342,7 +342,16 @@ impl VaultClient {
         order: SettleOrder,
         signature: &Signature,
     ) -> Result<Settled, ChainError> {
-        let call = Vault::settleForCall {
+        let call = Self::settle_for_call(&consent, &order, signature);
+        self.settle_by(consent.payee, &order, &call).await
+    }
+
+    pub(crate) fn settle_for_call(
+        consent: &SettleConsent,
+        order: &SettleOrder,
+        signature: &Signature,
+    ) -> Vault::settleForCall {
+        Vault::settleForCall {
             payee: consent.payee,
             hermesId: order.hermes,
             amount: order.promise.promise.amount.units(),
@@ -353,8 +362,7 @@ impl VaultClient {
             maxFee: consent.max_fee.units(),
             deadline: U256::from(consent.deadline),
             payeeSig: bytes(signature),
-        };
-        self.settle_by(consent.payee, &order, &call).await
+        }
     }
 
     /// What the wallet left in the vault as credit.

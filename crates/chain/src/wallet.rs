@@ -12,6 +12,7 @@ mod servers;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::{Address, B256, Bytes, U256};
@@ -392,6 +393,24 @@ impl Wallet {
         let input = call.abi_encode().into();
         self.begin(purpose, errand(Some(contract), U256::ZERO, input, None))
             .await
+    }
+
+    /// The gas that a call would need, or why it would be refused.
+    pub(crate) async fn estimate<C: SolCall>(
+        &self,
+        contract: Address,
+        call: &C,
+    ) -> Result<u64, ChainError> {
+        let input = call.abi_encode().into();
+        let errand = errand(Some(contract), U256::ZERO, input, None);
+        let request = driver::request(self.address(), &errand);
+        let gas = self.servers.estimate(request).await;
+        gas.map_err(|fault| fault.into_chain_error(self.address()))
+    }
+
+    /// Between two looks at what somebody else does.
+    pub(crate) fn pause(&self) -> Duration {
+        self.endpoint.poll * 5
     }
 
     async fn begin(&self, purpose: Purpose, errand: Errand) -> Result<Begun, ChainError> {

@@ -383,7 +383,7 @@ impl Driver {
 
 impl Servers {
     /// The gas limit with which a call would succeed. Of two servers the one that lets it is believed: trying costs little.
-    async fn estimate(&self, request: TransactionRequest) -> Result<u64, Fault> {
+    pub(super) async fn estimate(&self, request: TransactionRequest) -> Result<u64, Fault> {
         let call = |provider: RootProvider| {
             let request = request.clone();
             async move { provider.estimate_gas(request).await }
