@@ -116,12 +116,20 @@ fn anvil_binary() -> Option<PathBuf> {
 
 impl Net {
     pub(crate) async fn embedded() -> Self {
+        Self::embedded_on(Self::chain()).await
+    }
+
+    /// A fresh chain, for who wants to hold it by another end, too.
+    pub(crate) fn chain() -> DevChain {
         let developer = developer().address();
         let funds = vec![(developer, U256::from(10).pow(U256::from(22)))];
-        let chain = DevChain::new(&Genesis {
+        DevChain::new(&Genesis {
             chain_id: CHAIN_ID,
             funds,
-        });
+        })
+    }
+
+    pub(crate) async fn embedded_on(chain: DevChain) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(chain.serve(listener, std::future::pending()));
