@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use wayfare_chain::{Endpoint, VaultClient, Wallet};
 use wayfare_identity::{Address, Signer};
-use wayfare_payment::{Amount, Chain, ChainError};
+use wayfare_payment::{Amount, Chain, ChainError, Ledger};
 use wayfare_store::{LedgerOptions, RocksLedger};
 
 use crate::{Ports, StartError};
@@ -29,7 +29,12 @@ impl Site {
     /// # Errors
     /// [`StartError::Chain`].
     pub async fn vault(&self, account: Arc<dyn Signer>) -> Result<VaultClient, StartError> {
-        let client = VaultClient::new(Wallet::new(self.chain.clone(), account)?, self.vault);
+        self.checked(Wallet::new(self.chain.clone(), account)?)
+            .await
+    }
+
+    async fn checked(&self, wallet: Wallet) -> Result<VaultClient, StartError> {
+        let client = VaultClient::new(wallet, self.vault);
         client.check().await?;
         Ok(client)
     }
@@ -47,10 +52,19 @@ impl Site {
     /// # Errors
     /// [`StartError`].
     pub async fn open(&self, operator: Arc<dyn Signer>) -> Result<Ports, StartError> {
-        let chain = Arc::new(self.vault(Arc::clone(&operator)).await?);
+        // A wrong chain is found out before a ledger is made.
+        self.vault(Arc::clone(&operator)).await?;
+        let ledger: Arc<dyn Ledger> = Arc::new(self.ledger()?);
+        // Collections that an earlier run had sent go on from here.
+        let wallet = Wallet::open(
+            self.chain.clone(),
+            Arc::clone(&operator),
+            Arc::clone(&ledger),
+        )
+        .await?;
         Ok(Ports {
-            ledger: Arc::new(self.ledger()?),
-            chain,
+            ledger,
+            chain: Arc::new(self.checked(wallet).await?),
             operator,
         })
     }

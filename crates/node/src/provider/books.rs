@@ -40,10 +40,13 @@ pub(crate) struct Doors {
 impl Books<'_> {
     /// Makes sure that chain and Hermes are there.
     pub(crate) async fn doors(&self) -> Result<Doors, NodeError> {
-        let wallet = Wallet::new(
+        // What an earlier run had sent goes on from here.
+        let wallet = Wallet::open(
             Endpoint::new(&self.network.rpc, self.network.chain_id),
             Arc::clone(self.signer),
-        )?;
+            Arc::clone(self.ledger),
+        )
+        .await?;
         let chain = Arc::new(VaultClient::new(wallet, self.network.vault));
         chain.check().await?;
         let account = chain.hermes(self.network.hermes).await?;
