@@ -109,7 +109,7 @@ impl Wallet {
     }
 
     /// A wallet that remembers: its transactions are written down before they leave, and what an earlier run left unfinished goes on
-    /// at once. The ledger must outlive no other wallet of the same key and chain.
+    /// at once. No other wallet of the same key and chain may be open: two would take the same nonces.
     ///
     /// # Errors
     /// As [`Wallet::new`]; [`ChainError::Refused`] when the ledger cannot be read.

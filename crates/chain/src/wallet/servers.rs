@@ -43,8 +43,6 @@ pub(super) struct Server {
 struct Health {
     /// It has been seen to serve the right chain since it last failed.
     verified: bool,
-    /// It serves this chain, which is not ours.
-    wrong: Option<u64>,
     failures: u32,
     rests_until: Option<Instant>,
 }
@@ -259,15 +257,8 @@ impl Servers {
 
     async fn verify(&self, server: &Server) -> Result<(), Fault> {
         let expected = self.chain_id;
-        let wrong = |found| Err(Fault::Other(ChainError::WrongChain { expected, found }));
-        {
-            let health = server.health();
-            if let Some(found) = health.wrong {
-                return wrong(found);
-            }
-            if health.verified {
-                return Ok(());
-            }
+        if server.health().verified {
+            return Ok(());
         }
         let provider = server.provider.clone();
         let found = self
@@ -280,8 +271,9 @@ impl Servers {
             }
             Ok(found) => {
                 warn!(server = %server.name, found, expected, "this RPC server serves another chain; it is not used");
-                server.health().wrong = Some(found);
-                wrong(found)
+                // Nothing else is asked of it; in a while, whether it still does.
+                server.rest(REST_MOST);
+                Err(Fault::Other(ChainError::WrongChain { expected, found }))
             }
             Err(fault) => {
                 server.failed();

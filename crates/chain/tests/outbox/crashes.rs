@@ -89,7 +89,7 @@ async fn two_jobs_at_once_are_both_done_in_their_order() {
     let world = World::new().await;
     let alice = world.net.actor("alice").await;
     let notes = Arc::new(Notebook::new());
-    let wallet = open(endpoint(&[world.net.url.clone()]), &alice.signer, &notes).await;
+    let wallet = open(endpoint([&world.net.url]), &alice.signer, &notes).await;
     world.withhold(true);
     let to = Address::repeat_byte(7);
     let (one, two) = (wallet.clone(), wallet.clone());
@@ -166,7 +166,7 @@ async fn a_nonce_taken_by_another_program_is_given_up_and_the_money_moves_once()
     let world = World::new().await;
     let alice = world.net.actor("alice").await;
     let notes = Arc::new(Notebook::new());
-    let wallet = open(endpoint(&[world.net.url.clone()]), &alice.signer, &notes).await;
+    let wallet = open(endpoint([&world.net.url]), &alice.signer, &notes).await;
     world.withhold(true);
     let (to, other) = (Address::repeat_byte(7), Address::repeat_byte(8));
     let sending = tokio::spawn({
@@ -177,10 +177,7 @@ async fn a_nonce_taken_by_another_program_is_given_up_and_the_money_moves_once()
     // The server loses ours; another program with the same key is faster with the same nonce.
     world.tell("wayfare_forget", json!([]));
     world.withhold(false);
-    let twin = Wallet::new(
-        endpoint(&[world.net.url.clone()]),
-        Arc::new(alice.signer.clone()),
-    );
+    let twin = Wallet::new(endpoint([&world.net.url]), Arc::new(alice.signer.clone()));
     twin.unwrap()
         .send_native(other, U256::from(1))
         .await
@@ -198,7 +195,7 @@ async fn a_withdrawn_transaction_moves_nothing() {
     let world = World::new().await;
     let alice = world.net.actor("alice").await;
     let notes = Arc::new(Notebook::new());
-    let wallet = open(endpoint(&[world.net.url.clone()]), &alice.signer, &notes).await;
+    let wallet = open(endpoint([&world.net.url]), &alice.signer, &notes).await;
     world.withhold(true);
     let to = Address::repeat_byte(7);
     let sending = tokio::spawn({
@@ -232,7 +229,7 @@ async fn a_reverted_settlement_says_why() {
     let world = World::new().await;
     let alice = world.net.actor("alice").await;
     let notes = Arc::new(Notebook::new());
-    let wallet = open(endpoint(&[world.net.url.clone()]), &alice.signer, &notes).await;
+    let wallet = open(endpoint([&world.net.url]), &alice.signer, &notes).await;
     // An explicit gas limit skips the estimate, so it is mined and reverts.
     let call = wayfare_chain::bindings::Vault::cancelExitCall {
         hermesId: world.net.hermes,

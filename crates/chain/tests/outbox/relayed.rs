@@ -89,7 +89,7 @@ impl Relay for Sleeper {
 async fn relayer(world: &World) -> (Actor, Relayer, Arc<Notebook>) {
     let actor = world.net.actor("relayer").await;
     let notes = Arc::new(Notebook::new());
-    let wallet = open(endpoint(&[world.net.url.clone()]), &actor.signer, &notes).await;
+    let wallet = open(endpoint([&world.net.url]), &actor.signer, &notes).await;
     let relayer = Relayer::new(seen_by(&actor, wallet), terms());
     (actor, relayer, notes)
 }
@@ -113,7 +113,7 @@ async fn a_relayer_settles_for_a_payee_without_coin_and_earns_its_gas() {
         wei(10_000 - 500 - 100)
     );
     let history = open(
-        endpoint(&[world.net.url.clone()]),
+        endpoint([&world.net.url]),
         &actor.signer,
         &Arc::new(notes.reopened()),
     )

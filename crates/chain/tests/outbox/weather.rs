@@ -21,7 +21,7 @@ async fn a_reorganisation_of_twelve_blocks_leaves_ledger_and_view_true() {
         world.net.collateral(1_000).await;
         let order = world.net.provider_order(bob.address(), 500, 1);
         let ledger = Arc::new(Notebook::new());
-        let wallet = open(endpoint(&[world.net.url.clone()]), &bob.signer, &ledger).await;
+        let wallet = open(endpoint([&world.net.url]), &bob.signer, &ledger).await;
         let vault = seen_by(&bob, wallet.clone());
 
         let before = world.tell("evm_snapshot", json!([]));
@@ -63,7 +63,7 @@ async fn a_settlement_asked_for_after_a_reorganisation_is_the_same_transaction()
     world.net.collateral(1_000).await;
     let order = world.net.provider_order(bob.address(), 500, 1);
     let ledger = Arc::new(Notebook::new());
-    let wallet = open(endpoint(&[world.net.url.clone()]), &bob.signer, &ledger).await;
+    let wallet = open(endpoint([&world.net.url]), &bob.signer, &ledger).await;
     let vault = seen_by(&bob, wallet.clone());
     let before = world.tell("evm_snapshot", json!([]));
     let first = vault.settle(order).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_stuck_transaction_is_replaced_and_leaves_ledger_and_view_true() {
     let ledger = Arc::new(Notebook::new());
     let hasty = Endpoint {
         stuck_after: Duration::from_millis(30),
-        ..endpoint(&[world.net.url.clone()])
+        ..endpoint([&world.net.url])
     };
     let wallet = open(hasty, &alice.signer, &ledger).await;
     world.withhold(true);
@@ -122,7 +122,7 @@ async fn a_gas_spike_is_waited_out_and_leaves_ledger_and_view_true() {
         gas_price_cap: Some(5 * gwei),
         stuck_after: Duration::from_millis(30),
         confirm_timeout: Duration::from_millis(300),
-        ..endpoint(&[world.net.url.clone()])
+        ..endpoint([&world.net.url])
     };
     let wallet = open(frugal, &bob.signer, &ledger).await;
     let vault = seen_by(&bob, wallet.clone());
@@ -185,7 +185,7 @@ async fn what_another_settled_is_shown_as_settled_by_another() {
         confirm_timeout: Duration::from_millis(100),
         stuck_after: Duration::from_millis(30),
         gas_price_cap: Some(10_000_000_000_000),
-        ..endpoint(&[world.net.url.clone()])
+        ..endpoint([&world.net.url])
     };
     let wallet = open(hasty, &bob.signer, &ledger).await;
     let vault: VaultClient = seen_by(&bob, wallet.clone());

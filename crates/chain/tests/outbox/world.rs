@@ -87,13 +87,13 @@ impl World {
 }
 
 /// Patience of tests: looks every two milliseconds, and never gives up on a busy machine.
-pub(crate) fn endpoint(urls: &[String]) -> Endpoint {
+pub(crate) fn endpoint<'a>(urls: impl IntoIterator<Item = &'a String>) -> Endpoint {
     Endpoint {
         poll: Duration::from_millis(2),
         recheck: Duration::from_millis(20),
         confirm_timeout: PATIENCE,
         finality: 64,
-        ..Endpoint::of(urls.iter().cloned(), CHAIN_ID)
+        ..Endpoint::of(urls.into_iter().cloned(), CHAIN_ID)
     }
 }
 

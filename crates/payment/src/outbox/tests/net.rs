@@ -138,12 +138,9 @@ impl Net {
         let depth = depth.min(self.blocks.len() - 1);
         self.branch += 1;
         let gone = self.blocks.split_off(self.blocks.len() - depth);
-        let mut nonce = self.nonce();
-        for sent in gone.iter().flat_map(|block| &block.sent) {
-            if keep {
-                self.pool.entry(nonce).or_insert(*sent);
-            }
-            nonce += 1;
+        let again = gone.iter().flat_map(|block| &block.sent);
+        for (nonce, sent) in (self.nonce()..).zip(again).filter(|_| keep) {
+            self.pool.entry(nonce).or_insert(*sent);
         }
         for _ in 0..=depth {
             self.block(Vec::new());
