@@ -392,7 +392,9 @@ pub(crate) fn start_web(
 ) -> anyhow::Result<Background> {
     let file = file.to_string_lossy();
     let args = ["web", "--listen", listen, "--file", &file];
-    let mut web = internet.spawn("web", &programs.workshop, args)?;
+    // Each has a log of its own: that of another one says `listening`, too.
+    let log = format!("web-{}", listen.replace([':', '[', ']', '.'], "-"));
+    let mut web = internet.spawn(&log, &programs.workshop, args)?;
     wait_for("the web server", SOON, || {
         web.must_live()?;
         Ok(web.said().contains("listening").then_some(()))

@@ -45,6 +45,10 @@ const NAME: &str = "page.lab";
 /// How long a stream runs: credit must have grown to the path's size before its last quarter.
 const STREAM: Duration = Duration::from_secs(12);
 
+/// From one run to the next where ports are guessed: a node guesses at an address twelve times a minute and no more, and all
+/// consumers of a cell are of one household.
+const HOUSEHOLD: Duration = Duration::from_millis(5_200);
+
 /// A program that tells no path within this time tells none at all.
 const UNTOLD: Duration = Duration::from_secs(1);
 
@@ -135,6 +139,7 @@ impl Ground<'_> {
             interrupt::check()?;
             turn.pass();
             a.forget()?;
+            let begun = Instant::now();
             let run = attempt(
                 &consumer,
                 self.world.workshop(),
@@ -148,6 +153,9 @@ impl Ground<'_> {
             selling.must_live()?;
             a.must_live()?;
             b.must_live()?;
+            if cell.class() == Class::Birthday && number + 1 < runs {
+                pause(HOUSEHOLD.saturating_sub(begun.elapsed()))?;
+            }
         }
         selling.stop()?;
         Ok(all)
