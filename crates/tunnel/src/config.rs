@@ -9,13 +9,16 @@ use ipnet::IpNet;
 use crate::endpoint::PeerId;
 use crate::key::PublicKey;
 use crate::lane::Lane;
-use crate::timers::REKEY_AFTER_TIME;
+use crate::timers::{REKEY_AFTER_TIME, REKEY_TIMEOUT};
 
 /// Limits of one endpoint. The defaults fit a provider with thousands of consumers.
 #[derive(Debug, Clone)]
 pub struct EndpointConfig {
     /// The initiator renews keys of this age; values above 120 s (the protocol's) count as 120 s.
     pub rekey_after: Duration,
+    /// A first handshake with a peer that is not answered is tried again after this long, then twice as long, and in the end every
+    /// 5 s, which is the protocol's and the preset: less is for peers that are known to expect it.
+    pub first_retry: Duration,
     /// MTU of the inner network, in bytes: padding never makes a packet longer than this.
     /// 1,420 = 1,500 − 40 (IPv6) − 8 (UDP) − 32 ([`crate::OVERHEAD`]).
     pub mtu: usize,
@@ -43,6 +46,7 @@ impl Default for EndpointConfig {
     fn default() -> Self {
         Self {
             rekey_after: REKEY_AFTER_TIME,
+            first_retry: REKEY_TIMEOUT,
             mtu: 1_420,
             max_peers: 65_536,
             max_allowed_ips: 256,

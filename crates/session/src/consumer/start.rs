@@ -2,7 +2,7 @@
 //! trip together. It refuses to carry packets: that is the session's.
 
 use std::net::SocketAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use wayfare_tunnel::{
     AddPeerError, Endpoint, EndpointConfig, PeerConfig, PeerId, PublicKey, StaticSecret, Transmit,
@@ -42,6 +42,9 @@ pub struct TunnelStart {
     at: SocketAddr,
 }
 
+/// Nobody waits five seconds for a page because one datagram was lost. Longer than an answer takes by a relay on another continent.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
 impl TunnelStart {
     /// Begins the handshake.
     ///
@@ -54,8 +57,9 @@ impl TunnelStart {
             at,
             seed,
             wall,
-            config,
+            mut config,
         } = setup;
+        config.first_retry = config.first_retry.min(FIRST_RETRY);
         let mut endpoint = Endpoint::new(secret, seed, now, wall, config);
         let peer = add_provider(&mut endpoint, provider_key, at, now)?;
         Ok(Self {

@@ -197,6 +197,12 @@ impl Endpoint {
             return false;
         };
         let Some(to) = peer.address else { return false };
+        let gap = match peer.pairs.current {
+            None => elapsed(since, now)
+                .max(self.config.first_retry)
+                .min(REKEY_TIMEOUT),
+            Some(_) => REKEY_TIMEOUT,
+        };
         if let Some(old) = peer.pending.take() {
             self.indices.remove(&old.index);
         }
@@ -204,7 +210,7 @@ impl Endpoint {
         peer.last_sent = Some(stamp);
         peer.last_initiation = Some(now);
         peer.jitter = jitter;
-        peer.timers.retry = Some(now + REKEY_TIMEOUT + jitter);
+        peer.timers.retry = Some(now + gap + jitter);
         let made = self
             .local
             .initiate(&peer.public_key, &peer.psk, index, stamp, &mut self.chance);

@@ -122,6 +122,27 @@ fn all_keys_are_erased_after_540_seconds() {
 }
 
 #[test]
+fn a_first_handshake_of_those_who_agreed_on_it_is_tried_again_sooner() {
+    let config = EndpointConfig {
+        first_retry: SECOND,
+        ..EndpointConfig::default()
+    };
+    let mut pair = Pair::with(config, |_| {});
+    let mut buffer = [0; 200];
+    pair.consumer
+        .seal(&packet(OUT.0, OUT.1, 60), pair.now, &mut buffer);
+    let mut gaps = Vec::new();
+    for _ in 0..5 {
+        let before = pair.now;
+        pair.now = pair.consumer.poll_timeout().unwrap().at;
+        pair.consumer.handle_timeout(pair.now);
+        gaps.push((pair.now - before).as_secs());
+    }
+    assert_eq!(gaps[..3], [1, 1, 2]);
+    assert_eq!(gaps[4], REKEY_TIMEOUT.as_secs());
+}
+
+#[test]
 fn an_unanswered_initiation_is_repeated_every_five_seconds_for_ninety() {
     let mut pair = Pair::new();
     let mut buffer = [0; 200];
