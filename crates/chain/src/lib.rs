@@ -11,6 +11,7 @@ pub mod devchain;
 mod direct;
 mod fault;
 pub mod mysterium;
+mod order;
 mod relayer;
 mod rows;
 mod token;

@@ -11,6 +11,7 @@ use wayfare_payment::{
 use super::{VaultClient, bytes, only};
 use crate::bindings::Vault;
 use crate::derive;
+use crate::order;
 use crate::rows::{compact, word};
 use crate::wallet::amount;
 
@@ -202,25 +203,8 @@ impl VaultClient {
 
     /// Refuses before gas is spent what the vault would refuse with less to say.
     fn is_about(&self, channel: ChannelId, order: &SettleOrder) -> Result<(), ChainError> {
-        let promise = &order.promise.promise;
-        let refuse = |why: String| Err(ChainError::Refused(why));
-        if promise.chain_id != self.wallet.chain_id() {
-            return refuse(format!(
-                "the promise is for chain {}, this is {}",
-                promise.chain_id,
-                self.wallet.chain_id()
-            ));
-        }
-        if promise.channel != channel {
-            return refuse(format!(
-                "the promise is for channel {}, not for {channel}",
-                promise.channel
-            ));
-        }
-        if order.preimage.hashlock() != promise.hashlock {
-            return refuse("the preimage does not open the promise's hashlock".to_owned());
-        }
-        Ok(())
+        order::is_for(order, self.wallet.chain_id(), channel)?;
+        order::opens(order)
     }
 }
 

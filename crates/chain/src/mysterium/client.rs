@@ -24,6 +24,7 @@ use super::Takings;
 use super::contracts::Registry;
 use super::deployment::{Deployment, KnownHermes};
 use crate::Wallet;
+use crate::order::{self, refuse};
 
 pub use leaving::FastExit;
 pub use reading::{ConsumerChannel, HermesState, ProviderChannel};
@@ -195,28 +196,15 @@ pub(super) fn sound(
     channel: ChannelId,
     payer: Address,
 ) -> Result<(), ChainError> {
+    order::is_for(order, chain_id, channel)?;
     let promise = &order.promise.promise;
-    if promise.chain_id != chain_id {
-        return refuse(format!(
-            "the promise is for chain {}, this is {chain_id}",
-            promise.chain_id
-        ));
-    }
-    if promise.channel != channel {
-        return refuse(format!(
-            "the promise is for channel {}, not for {channel}",
-            promise.channel
-        ));
-    }
     if !promise.fee.is_zero() {
         return refuse(format!(
             "the promise pays {} to whoever sends it, and anybody may",
             promise.fee
         ));
     }
-    if order.preimage.hashlock() != promise.hashlock {
-        return refuse("the preimage does not open the promise's hashlock".to_owned());
-    }
+    order::opens(order)?;
     signed_by(&order.promise.signature, promise.digest(), payer)
 }
 
@@ -224,10 +212,6 @@ fn signed_by(signature: &Signature, digest: B256, signer: Address) -> Result<(),
     signature
         .verify(digest, signer)
         .map_err(|why| ChainError::Refused(why.to_string()))
-}
-
-fn refuse<T>(why: String) -> Result<T, ChainError> {
-    Err(ChainError::Refused(why))
 }
 
 fn contradiction(what: &str, expected: Address, found: Address) -> ChainError {
