@@ -12,7 +12,9 @@ use wayfare_payment::{Chain, ChainError, JobState};
 
 use crate::net::wei;
 use crate::notebook::Notebook;
-use crate::world::{World, assert_true, endpoint, is_confirmed, is_sent, newest, open, seen_by};
+use crate::world::{
+    World, assert_true, begin_sending, endpoint, is_confirmed, is_sent, newest, open, seen_by,
+};
 
 #[tokio::test]
 async fn after_a_crash_at_any_write_the_same_bytes_go_on_and_settle_once() {
@@ -169,10 +171,7 @@ async fn a_nonce_taken_by_another_program_is_given_up_and_the_money_moves_once()
     let wallet = open(endpoint([&world.net.url]), &alice.signer, &notes).await;
     world.withhold(true);
     let (to, other) = (Address::repeat_byte(7), Address::repeat_byte(8));
-    let sending = tokio::spawn({
-        let wallet = wallet.clone();
-        async move { wallet.send_native(to, U256::from(5)).await }
-    });
+    let sending = begin_sending(&wallet, to);
     let before = newest(&wallet, is_sent).await;
     // The server loses ours; another program with the same key is faster with the same nonce.
     world.tell("wayfare_forget", json!([]));
@@ -198,10 +197,7 @@ async fn a_withdrawn_transaction_moves_nothing() {
     let wallet = open(endpoint([&world.net.url]), &alice.signer, &notes).await;
     world.withhold(true);
     let to = Address::repeat_byte(7);
-    let sending = tokio::spawn({
-        let wallet = wallet.clone();
-        async move { wallet.send_native(to, U256::from(5)).await }
-    });
+    let sending = begin_sending(&wallet, to);
     let sent = newest(&wallet, is_sent).await;
     wallet
         .withdraw(sent.job, "the user changed his mind")

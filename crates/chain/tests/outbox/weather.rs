@@ -10,7 +10,9 @@ use wayfare_payment::{Amount, Chain, ChainError, JobState, Purpose};
 
 use crate::net::wei;
 use crate::notebook::Notebook;
-use crate::world::{World, assert_true, endpoint, is_confirmed, is_sent, newest, open, seen_by};
+use crate::world::{
+    World, assert_true, begin_sending, endpoint, is_confirmed, is_sent, newest, open, seen_by,
+};
 
 #[tokio::test]
 async fn a_reorganisation_of_twelve_blocks_leaves_ledger_and_view_true() {
@@ -87,10 +89,7 @@ async fn a_stuck_transaction_is_replaced_and_leaves_ledger_and_view_true() {
     let wallet = open(hasty, &alice.signer, &ledger).await;
     world.withhold(true);
     let to = Address::repeat_byte(7);
-    let sending = tokio::spawn({
-        let wallet = wallet.clone();
-        async move { wallet.send_native(to, U256::from(5)).await }
-    });
+    let sending = begin_sending(&wallet, to);
     let first = newest(&wallet, is_sent).await;
     let replaced = newest(&wallet, |view| is_sent(view) && view.replaced >= 2).await;
     assert_ne!(first.hash, replaced.hash);

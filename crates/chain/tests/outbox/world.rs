@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::{Address, U256};
+use alloy::rpc::types::TransactionReceipt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use wayfare_chain::devchain::{Crook, DevChain, Told};
 use wayfare_chain::{Endpoint, TransactionView, VaultClient, Wallet};
 use wayfare_identity::{LocalSigner, Signer};
-use wayfare_payment::{JobState, Ledger};
+use wayfare_payment::{ChainError, JobState, Ledger};
 
 use crate::net::{Actor, CHAIN_ID, Net};
 use crate::notebook::Notebook;
@@ -196,4 +197,13 @@ impl Signer for Mute {
     ) -> Result<wayfare_identity::Signature, wayfare_identity::SignError> {
         panic!("nothing is signed here");
     }
+}
+
+/// Sends five wei, to be awaited when the story is ready for it.
+pub(crate) fn begin_sending(
+    wallet: &Wallet,
+    to: Address,
+) -> JoinHandle<Result<TransactionReceipt, ChainError>> {
+    let wallet = wallet.clone();
+    tokio::spawn(async move { wallet.send_native(to, U256::from(5)).await })
 }
