@@ -1,6 +1,6 @@
 //! How deep this node lies behind routers, measured once in each network. It refuses to measure where nobody is called.
 
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::net::SocketAddr;
 
 use futures::future::BoxFuture;
@@ -33,7 +33,7 @@ impl Depths {
         let Some(running) = &mut self.running else {
             return pending().await;
         };
-        let depth = poll_fn(|context| running.as_mut().poll(context)).await;
+        let depth = running.await;
         self.running = None;
         tracing::debug!(?depth, "how deep this node lies behind routers");
         depth
